@@ -1,0 +1,34 @@
+"""Tasks and engines, in the words that the field uses."""
+
+from enum import StrEnum
+
+
+class Task(StrEnum):
+    """What a model is for: the Hub's pipeline tags."""
+
+    TEXT_GENERATION = "text-generation"
+    IMAGE_TEXT_TO_TEXT = "image-text-to-text"
+    FEATURE_EXTRACTION = "feature-extraction"
+    TEXT_RANKING = "text-ranking"
+    TEXT_CLASSIFICATION = "text-classification"
+    TEXT_TO_IMAGE = "text-to-image"
+
+
+class Engine(StrEnum):
+    """What serves a model."""
+
+    VLLM = "VLLM"
+    TRANSFORMERS = "TRANSFORMERS"
+    DIFFUSERS = "DIFFUSERS"
+
+    @property
+    def label(self) -> str:
+        return {"VLLM": "vLLM", "TRANSFORMERS": "transformers", "DIFFUSERS": "diffusers"}[self]
+
+
+class EngineChoice(StrEnum):
+    """The setting `engine.completion`."""
+
+    AUTO = "AUTO"
+    VLLM = "VLLM"
+    TRANSFORMERS = "TRANSFORMERS"

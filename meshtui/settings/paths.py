@@ -1,0 +1,82 @@
+"""Where meshtui keeps what: the XDG folders, each made at its first use.
+
+The environment variables of the XDG Base Directory Specification are honoured; `MESHTUI_CACHE`
+and `MESHTUI_RUNTIMES` move the two large folders.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from platformdirs import PlatformDirs
+
+from meshtui.domain.errors import MeshtuiError
+
+_DIRS = PlatformDirs("meshtui", appauthor=False)
+
+
+class UnsafeFolder(MeshtuiError):
+    """A folder that must be private to this user is not."""
+
+    code = "unsafe-folder"
+
+
+def config_dir() -> Path:
+    """`config.toml` and the folders of objects (`connections/`, `runtimes/`, ...)."""
+    return Path(_DIRS.user_config_dir)
+
+
+def state_dir() -> Path:
+    """Logs, run history and the server registry; private to the user."""
+    return _private(Path(_DIRS.user_state_dir))
+
+
+def models_dir() -> Path:
+    """The managed cache."""
+    override = os.environ.get("MESHTUI_CACHE")
+    return _made(Path(override).expanduser() if override else Path(_DIRS.user_cache_dir) / "models")
+
+
+def runtimes_dir() -> Path:
+    """Built runtimes: virtual environments of several GB, so neither cache nor state."""
+    override = os.environ.get("MESHTUI_RUNTIMES")
+    return _made(
+        Path(override).expanduser() if override else Path(_DIRS.user_data_dir) / "runtimes"
+    )
+
+
+def servers_dir() -> Path:
+    """One folder a server: its specification, log and supervisor's record."""
+    return _private(state_dir() / "servers")
+
+
+def socket_path() -> Path:
+    """The controller's Unix socket, in a folder that only this user can enter."""
+    return _private(Path(_DIRS.user_runtime_dir)) / "controller.sock"
+
+
+def controller_log_path() -> Path:
+    return state_dir() / "controller.log"
+
+
+def history_path() -> Path:
+    return state_dir() / "history.sqlite3"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _private(folder: Path) -> Path:
+    """The folder with mode 0700, owned by this user; raises `UnsafeFolder` if it cannot be."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise UnsafeFolder(
+            f"{folder} belongs to another user.",
+            hint="Set XDG_RUNTIME_DIR and XDG_STATE_HOME to folders of your own.",
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        folder.chmod(0o700)
+    return folder
