@@ -1,0 +1,74 @@
+"""The `meshtui` command: opens the workstation, or runs one noun's command.
+
+Parsing happens before anything heavy is imported: each noun is a module of its own, loaded only
+when it is asked for, so that `meshtui` alone paints as fast as the toolkit allows.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from meshtui import __version__
+from meshtui.cli import exit_codes
+
+_NOUNS = {
+    "prompt": "send a prompt to a model and stream the answer to stdout",
+    "server": "list, start, stop and inspect running engines",
+    "runtime": "list, build and delete the engine stacks of this machine",
+    "connection": "show where models may run, and which ones",
+    "endpoint": "switch the OpenAI-compatible endpoint for programs",
+    "controller": "the background process that owns servers and downloads",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status (see `exit_codes`)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        return _open_workstation()
+    first, rest = words[0], words[1:]
+    if first in ("-h", "--help", "help"):
+        if rest and rest[0] in _NOUNS:
+            return _run_noun(rest[0], ["--help"])
+        sys.stdout.write(_help())
+        return exit_codes.OK
+    if first in ("-V", "--version", "version"):
+        print(f"meshtui {__version__}")
+        return exit_codes.OK
+    if first in _NOUNS:
+        return _run_noun(first, rest)
+    print(f"meshtui: there is no command {first!r}. See: meshtui --help", file=sys.stderr)
+    return exit_codes.USAGE
+
+
+def _run_noun(noun: str, words: list[str]) -> int:
+    module = importlib.import_module(f"meshtui.cli.{noun}")
+    status: int = module.run(words)
+    return status
+
+
+def _open_workstation() -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print(
+            "meshtui: the workstation needs a terminal; see meshtui --help for its commands.",
+            file=sys.stderr,
+        )
+        return exit_codes.USAGE
+    status: int = importlib.import_module("meshtui.screens.app").run()
+    return status
+
+
+def _help() -> str:
+    nouns = "\n".join(f"  {noun:<12}{what}" for noun, what in _NOUNS.items())
+    codes = "\n".join(f"  {code:<12}{what}" for code, what in exit_codes.MEANINGS.items())
+    return (
+        "usage: meshtui                 open the workstation\n"
+        "       meshtui COMMAND ...     run one command; COMMAND --help explains it\n\n"
+        f"commands:\n{nouns}\n\n"
+        "stdout carries the answer, stderr what happens meanwhile; --json makes stdout JSON.\n\n"
+        f"exit status:\n{codes}\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

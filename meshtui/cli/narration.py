@@ -1,0 +1,52 @@
+"""What happens while one waits, on stderr: one line that changes on a terminal, else one a step."""
+
+import shutil
+import sys
+
+from meshtui.cli.text import duration, percent
+from meshtui.domain.runtime import RuntimeStatus
+from meshtui.domain.server import ServerStatus
+from meshtui.domain.text import one_line
+
+
+class Narrator:
+    """Writes progress to stderr without ever mixing with the answer on stdout."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._shown = ""
+        self._step = ""
+
+    def server(self, server: ServerStatus) -> None:
+        record = server.current
+        if record is None:
+            return
+        took = duration((record.ended_at or 0) - record.started_at) if record.ended_at else ""
+        words = [record.phase.value, record.message, percent(record.progress), took]
+        self._say(record.phase.value, " ".join(word for word in words if word))
+
+    def runtime(self, runtime: RuntimeStatus) -> None:
+        self._say(runtime.step, f"{runtime.step} {percent(runtime.progress)}".rstrip())
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self.clear()
+        print(one_line(text, 2000), file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Takes the changing line away, before the answer begins."""
+        if self._live and self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        self._shown = ""
+
+    def _say(self, step: str, text: str) -> None:
+        if self._live:
+            line = one_line(text, max(10, shutil.get_terminal_size().columns - 1))
+            if line != self._shown:
+                sys.stderr.write(f"\r\x1b[K{line}")
+                sys.stderr.flush()
+                self._shown = line
+        elif step != self._step:
+            print(one_line(text), file=sys.stderr, flush=True)
+        self._step = step
