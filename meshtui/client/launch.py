@@ -1,0 +1,90 @@
+"""Starts the controller as a process of its own, and sees it end."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from meshtui.domain.errors import Unavailable
+from meshtui.domain.text import one_line
+from meshtui.settings.paths import controller_log_path
+
+PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+_GONE_TIMEOUT_S = 15.0
+_LOG_TAIL_BYTES = 4000
+_LOG_TAIL_LINES = 6
+
+
+async def start_controller(socket: Path) -> Path:
+    """Starts a controller on `socket`; returns the socket of the one that runs then.
+
+    The new process says on its standard output, in one line, `ready SOCKET`, or `running SOCKET`
+    where another one holds the lock; nothing means that it died, and its log tells why
+    (`Unavailable`). It leaves this process's family, session and folder, so that nothing of ours
+    ends it and its end leaves nothing to reap.
+    """
+    log = controller_log_path()
+    start = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as errors:
+        log.chmod(0o600)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "meshtui.controller",
+            "--detach",
+            "--socket",
+            str(socket),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+            cwd="/",
+        )
+    assert process.stdout is not None
+    # The first process ends at once, and its child goes on with the pipe.
+    try:
+        said = (await process.stdout.readline()).decode(errors="replace")
+    finally:
+        await process.wait()
+    word, _, where = said.rstrip("\n").partition(" ")
+    if word in ("ready", "running") and where:
+        return Path(where)
+    raise Unavailable(
+        f"The controller could not be started: {await asyncio.to_thread(_last_words, log, start)}",
+        hint=f"Its log: {log}",
+    )
+
+
+async def wait_until_gone(pid: int) -> None:
+    """Returns when the process is no more; raises `Unavailable` if it stays."""
+    try:
+        async with asyncio.timeout(_GONE_TIMEOUT_S):
+            # Not our child, so there is no exit to be told of.
+            while _is_alive(pid):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise Unavailable(
+            f"The controller (process {pid}) does not end.",
+            hint=f"Its log: {controller_log_path()}",
+        ) from None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    # The name, in brackets, may hold anything; the state is the field behind it.
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def _last_words(log: Path, start: int) -> str:
+    """What the log holds since `start`, shortened to its end."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(min(start, size), size - _LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError as error:
+        return f"its log cannot be read ({error.strerror})."
+    words = [one_line(line, 300) for line in lines if line.strip()][-_LOG_TAIL_LINES:]
+    return " | ".join(words) or "it ended without a word."
