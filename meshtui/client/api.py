@@ -2,7 +2,7 @@
 
 import asyncio
 import codecs
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -148,7 +148,7 @@ class ControllerClient:
         await channel.send("POST", "/controller/stop")
         await launch.wait_until_gone(greeting.pid)
 
-    async def events(self) -> AsyncIterator[ControllerEvent]:
+    async def events(self) -> AsyncGenerator[ControllerEvent, None]:
         """First an `Overview`, then every change. Another `Overview` stands for changes that
         were too many to tell. Raises `Unavailable` when the controller goes away."""
         channel = await self._open()
@@ -198,7 +198,7 @@ class ControllerClient:
 
     def server_log(
         self, server_id: str, *, tail: int = 1000, follow: bool = False, previous: bool = False
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """The last `tail` lines, sanitised; with `follow` also what comes, until the server is
         over. `previous`: the log of the start before this one."""
         return self._log(f"/servers/{quote(server_id, safe='')}/log", tail, follow, previous)
@@ -229,11 +229,15 @@ class ControllerClient:
         # Gigabytes in a hundred thousand files take a while to delete.
         await channel.send("DELETE", path, timeout_s=300)
 
-    def runtime_log(self, name: str, tail: int = 1000, follow: bool = False) -> AsyncIterator[str]:
+    def runtime_log(
+        self, name: str, tail: int = 1000, follow: bool = False
+    ) -> AsyncGenerator[str, None]:
         """The build's log, as `server_log`."""
         return self._log(f"/runtimes/{quote(name, safe='')}/log", tail, follow, False)
 
-    async def _log(self, path: str, tail: int, follow: bool, previous: bool) -> AsyncIterator[str]:
+    async def _log(
+        self, path: str, tail: int, follow: bool, previous: bool
+    ) -> AsyncGenerator[str, None]:
         params = {
             "tail": str(tail),
             "follow": "1" if follow else "0",
@@ -247,7 +251,7 @@ class ControllerClient:
 
     # Prompts
 
-    async def prompt(self, request: ChatRequest) -> AsyncIterator[RunEvent]:
+    async def prompt(self, request: ChatRequest) -> AsyncGenerator[RunEvent, None]:
         """Runs a prompt, starting the server where needed. Close the iterator (`aclose`) to
         cancel: the engine stops generating. `RunText` is raw text of the model."""
         channel = await self._open()
