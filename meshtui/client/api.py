@@ -70,7 +70,8 @@ class ControllerClient:
         """Finds the controller, starts it where none answers, and settles its version.
 
         An idle controller of another version is replaced (servers live on); a busy one raises
-        `VersionMismatch`. Raises `Unavailable` where none can be reached or started.
+        `VersionMismatch`. With `spawn` False nothing is started or replaced: whichever runs is
+        talked to. Raises `Unavailable` where none can be reached or started.
         """
         greeting = await self._greeting()
         if greeting is None:
@@ -80,8 +81,8 @@ class ControllerClient:
                     hint="It starts with meshtui, or with any command that needs it.",
                 )
             greeting = await self._start(timeout_s)
-        if greeting.version != meshtui.__version__:
-            if greeting.busy or not spawn:
+        if greeting.version != meshtui.__version__ and spawn:
+            if greeting.busy:
                 raise _mismatch(greeting)
             await self.stop_controller()
             greeting = await self._start(timeout_s)

@@ -1,0 +1,1 @@
+"""The connections that are there from the start."""

@@ -1,0 +1,68 @@
+"""`config.toml`: the user's own settings of the whole workstation. We read it only."""
+
+from pathlib import Path
+
+import msgspec
+
+from meshtui.domain.connection import DEFAULT_IDLE_TIMEOUT_S, BrokenObject
+from meshtui.settings import toml_file
+from meshtui.settings.objects import Fingerprint
+from meshtui.settings.toml_file import Wrong
+
+
+class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[endpoint]`: the OpenAI-compatible endpoint on 127.0.0.1. `on` is for the first start
+    (later the last switch counts); `port` None: one that is free, kept from then on."""
+
+    on: bool = False
+    port: int | None = None
+
+
+class ServersConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[servers]`: `idle_timeout_s` is for enabled models that name none; 0 means never."""
+
+    idle_timeout_s: float = DEFAULT_IDLE_TIMEOUT_S
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """All of `config.toml`."""
+
+    endpoint: EndpointConfig = EndpointConfig()
+    servers: ServersConfig = ServersConfig()
+
+
+class ConfigFile:
+    """The file as it is now: its last good value, and what is wrong with it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fingerprint: Fingerprint | None = None
+        self.value = Config()
+        self.broken: BrokenObject | None = None
+
+    def refresh(self) -> bool:
+        """Reads the file if it changed since the last time; True if it did."""
+        try:
+            stat = self._path.stat()
+            fingerprint = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            fingerprint = None
+        if fingerprint == self._fingerprint:
+            return False
+        self._fingerprint = fingerprint
+        try:
+            self.value = toml_file.convert(toml_file.read(self._path), Config, _check)
+            self.broken = None
+        except FileNotFoundError:
+            self.value, self.broken = Config(), None
+        except Wrong as error:
+            self.broken = BrokenObject(path=str(self._path), line=error.line, reason=error.reason)
+        return True
+
+
+def _check(config: Config) -> None:
+    port = config.endpoint.port
+    if port is not None and not 1 <= port <= 65535:
+        raise Wrong("a port is a number from 1 to 65535", at=("endpoint", "port"))
+    if config.servers.idle_timeout_s < 0:
+        raise Wrong("seconds cannot be negative (0 means never)", at=("servers", "idle_timeout_s"))
