@@ -21,7 +21,15 @@ _FORBIDDEN = re.compile(
 _SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
-    r"|\x1b[ -/]*[0-Z\\^-~]"
+    r"|\x1b[ -/]*[0-OQ-WYZ\\`-~]"
+)
+# The same, not ended yet: what follows may be in the next piece of a stream. A final `\r` may be
+# half of `\r\n`.
+_OPEN_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*\Z"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*\x1b?\Z"
+    r"|\x1b[ -/]*\Z"
+    r"|\r\Z"
 )
 _MARK = "\ufffd"
 
@@ -60,33 +68,16 @@ class StreamSanitiser:
     def feed(self, piece: str) -> str:
         text = self._held + piece
         self._held = ""
-        cut = self._open_sequence(text)
-        if cut is not None and len(text) - cut <= self._HOLD_CHARS:
-            text, self._held = text[:cut], text[cut:]
+        if text.isascii() and text.isprintable():
+            return text
+        opened = _OPEN_SEQUENCE.search(text)
+        if opened and len(text) - opened.start() <= self._HOLD_CHARS:
+            text, self._held = text[: opened.start()], text[opened.start() :]
         return sanitise(text)
 
     def finish(self) -> str:
         text, self._held = self._held, ""
         return sanitise(text)
-
-    @staticmethod
-    def _open_sequence(text: str) -> int | None:
-        """Where a sequence begins that has not ended, or a `\\r` that may be half of `\\r\\n`."""
-        if text.isascii() and text.isprintable():
-            return None
-        if text.endswith("\r"):
-            return len(text) - 1
-        start = max(text.rfind(c) for c in "\x1b\x9b\x9d\x90\x98\x9e\x9f")
-        # A string sequence may end in ESC \: its ESC is not where it began.
-        if start > 0 and text[start] == "\x1b" and text[start:] in ("\x1b", "\x1b\\"):
-            opener = max(
-                text.rfind(c, 0, start) for c in ("\x1b]", "\x1bP", "\x1b_", "\x1b^", "\x1bX")
-            )
-            if opener >= 0 and not _SEQUENCE.match(text, opener):
-                start = opener
-        if start < 0 or _SEQUENCE.match(text, start):
-            return None
-        return start
 
 
 def cells(text: str) -> int:
