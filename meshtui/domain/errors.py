@@ -6,6 +6,8 @@ Every error that may reach a screen, a command's stderr or an HTTP answer is a `
 
 import msgspec
 
+from meshtui.domain.server import Explanation
+
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A `MeshtuiError` as data: how it travels over the controller's socket."""
@@ -76,10 +78,16 @@ class Unavailable(MeshtuiError):
 
 
 class StartFailed(MeshtuiError):
-    """A server did not become ready."""
+    """A server did not become ready; `explanation` says why, where that is known."""
 
     code = "start-failed"
     http_status = 503
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, explanation: Explanation | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.explanation = explanation
 
 
 class EngineError(MeshtuiError):
