@@ -48,12 +48,15 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """How to start the engine. Secrets stand in `environment` only, never in `argv`.
-    `start_timeout_s` bounds the time to ready, `grace_s` that between SIGTERM and SIGKILL."""
+    `environment` is set on top of the inherited one. `start_timeout_s` bounds the time to ready,
+    `grace_s` that between SIGTERM and SIGKILL. `context_length` is known here only for engines
+    that do not name it in their log."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     start_timeout_s: float
     grace_s: float
+    context_length: int | None = None
 
 
 class LogUpdate(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +76,15 @@ class LogReader(Protocol):
 
 
 class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request in the engine's dialect. `notices` say what it cannot honour."""
+    """A request in the engine's dialect. `notices` say what it cannot honour; `model` is the
+    name that the answer is to carry; `context_length` bounds prompt and answer where the engine
+    does not."""
 
     path: str
     body: dict[str, Any]
     notices: tuple[str, ...] = ()
+    model: str = ""
+    context_length: int | None = None
 
 
 class StreamTranslator(Protocol):
@@ -100,7 +107,7 @@ class EngineAdapter(Protocol):
 
     def launch(self, request: LaunchRequest) -> Launch:
         """The command line and environment; raises `InvalidInput` for settings that the engine
-        cannot have."""
+        cannot have. Reads the model's small JSON files: call it in a thread."""
         ...
 
     def log_reader(self) -> LogReader: ...

@@ -1,0 +1,61 @@
+"""What the engines' versions can run: the tables of `config/architectures/`.
+
+The tables are made from the real packages by `scripts/make_vllm_tables.py`.
+"""
+
+from functools import cache
+
+import msgspec
+
+from meshtui.engines.data import data_names, json_data, release
+
+
+class VllmTable(msgspec.Struct, frozen=True, kw_only=True):
+    """What one version of vLLM can run. `quantization` maps a method to ten times the compute
+    capability that it needs."""
+
+    version: str
+    architectures: dict[str, tuple[str, ...]]
+    previously_supported: dict[str, str]
+    plugins: dict[str, str]
+    quantization: dict[str, int | None]
+
+    @property
+    def generating(self) -> frozenset[str]:
+        """Architectures that can chat."""
+        groups = ("text_generation", "multimodal", "through_transformers")
+        return frozenset(name for group in groups for name in self.architectures.get(group, ()))
+
+
+class TransformersTable(msgspec.Struct, frozen=True, kw_only=True):
+    """What `transformers serve` of one version can generate text with."""
+
+    version: str
+    architectures: tuple[str, ...]
+    multimodal_model_types: tuple[str, ...]
+
+
+@cache
+def vllm_table(version: str | None) -> VllmTable:
+    """The table of the newest known version that is not newer than the installed one."""
+    return msgspec.convert(_nearest("vllm", version), type=VllmTable)
+
+
+@cache
+def transformers_table(version: str | None) -> TransformersTable:
+    """As `vllm_table`, for transformers."""
+    return msgspec.convert(_nearest("transformers", version), type=TransformersTable)
+
+
+def _nearest(package: str, version: str | None) -> object:
+    names = {
+        release(name.removeprefix(f"{package}-")): name
+        for name in data_names("architectures")
+        if name.startswith(f"{package}-")
+    }
+    known = sorted(names)
+    installed = release(version) if version else ()
+    not_newer = [number for number in known if number <= installed]
+    # Older than all that is known: the oldest is nearest. Unknown: most likely a new one.
+    chosen = not_newer[-1] if not_newer else known[0] if installed else known[-1]
+    return json_data(f"architectures/{names[chosen]}")
