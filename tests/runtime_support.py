@@ -3,9 +3,13 @@
 import os
 from pathlib import Path
 
+from meshtui.cache.store import ModelStore
 from meshtui.deploy.definitions import shipped_definitions
+from meshtui.deploy.models import ModelShelf
 from meshtui.deploy.runtime_types import InstalledRuntime
 from meshtui.deploy.runtimes import RuntimeManager
+from meshtui.domain.connection import Connection
+from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import RuntimeStatus
 from meshtui.engines.base import Machine
 
@@ -15,6 +19,14 @@ def cpu_machine() -> Machine:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     flags = next((line for line in lines if line.startswith("flags")), "")
     return Machine(cpu_flags=frozenset(flags.partition(":")[2].split()))
+
+
+def installer_caches(cache: Path) -> dict[str, str]:
+    """Where installers keep what they fetched: not in the home of a single test."""
+    return {
+        "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(cache / "uv")),
+        "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(cache / "pip")),
+    }
 
 
 async def build_cpu_runtime(cache: Path) -> InstalledRuntime:
@@ -32,13 +44,30 @@ async def build_cpu_runtime(cache: Path) -> InstalledRuntime:
         definitions=shipped_definitions,
         on_change=show,
         machine=cpu_machine,
-        installer_environment={
-            "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(cache / "uv")),
-            "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(cache / "pip")),
-        },
+        installer_environment=installer_caches(cache),
     )
     await manager.open()
     try:
         return await manager.ensure("cpu", lambda status: None)
     finally:
         await manager.close()
+
+
+async def smollm2(cache: Path, runtime: InstalledRuntime) -> Path:
+    """The folder of SmolLM2-135M-Instruct below `cache`, fetched or converted if need be."""
+
+    def show(fraction: float | None, message: str) -> None:
+        if os.environ.get("MESHTUI_TEST_VERBOSE"):
+            print(f"{fraction or 0:5.0%} {message}", flush=True)
+
+    shelf = ModelShelf(ModelStore(cache / "models"), installer_environment=installer_caches(cache))
+    await shelf.open()
+    try:
+        return await shelf.ensure(
+            ModelRef.parse("HuggingFaceTB/SmolLM2-135M-Instruct"),
+            Connection(name="tests"),
+            runtime,
+            show,
+        )
+    finally:
+        await shelf.close()

@@ -1,5 +1,7 @@
 """Small steps on files that many parts take: atomic writes, durable renames, sizes, removal."""
 
+import ctypes
+import errno
 import os
 import secrets
 import shutil
@@ -85,6 +87,45 @@ def discard(path: Path) -> None:
     """Removes a folder so that it is gone at once by name, and its contents after that."""
     if gone := trash(path):
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def put_folder(source: Path, target: Path) -> None:
+    """Puts the folder `source` at `target` on the same file system, durably. What was there is
+    replaced in one step where the file system can exchange two names (NFS cannot: there,
+    `target` is missing for a moment)."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        if _exchange(source, target):
+            discard(source)
+        else:
+            discard(target)
+            source.rename(target)
+    sync_folder(target.parent)
+
+
+_RENAME_EXCHANGE = 2  # <linux/fs.h>
+_AT_FDCWD = -100
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two names by renameat2(2); False where that cannot be."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    return bool(call(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
 
 
 def empty_trash(folder: Path) -> None:

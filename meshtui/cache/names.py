@@ -1,0 +1,59 @@
+"""Keys of cached models and the folder names that stand for them.
+
+`hf@org/name[@revision]` is the key that archives carry (`modelDefinition.key`). A folder's name is
+its part behind `hf@` with every UTF-8 byte outside `[A-Za-z0-9.-]` written as `_` and two
+lower-case hexadecimal digits, so `_` itself is `_5f` and the name can be read back. A leading `.`
+is escaped too: such folders would be hidden, and are our private ones.
+"""
+
+import re
+
+from meshtui.domain.errors import InvalidInput
+from meshtui.domain.model_ref import ModelRef
+
+KEY_PREFIX = "hf@"
+MAX_NAME_BYTES = 255
+
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-")
+_ESCAPE = re.compile(rb"_([0-9a-f]{2})")
+_ESCAPED = re.compile(r"(?:[A-Za-z0-9.-]|_[0-9a-f]{2})+")
+
+
+def escape(text: str) -> str:
+    """The folder name for a text; raises `InvalidInput` where it is empty or too long."""
+    data = text.encode("utf-8", "surrogateescape")
+    name = "".join(
+        chr(byte) if byte in _PLAIN and not (index == 0 and byte == ord(".")) else f"_{byte:02x}"
+        for index, byte in enumerate(data)
+    )
+    if not name or len(name) > MAX_NAME_BYTES:
+        raise InvalidInput(f"A model's folder cannot be named for {text[:80]!r}.")
+    return name
+
+
+def unescape(name: str) -> str:
+    """What a folder's name stands for; raises `InvalidInput` for names that `escape` never
+    gives."""
+    if _ESCAPED.fullmatch(name):
+        data = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), name.encode())
+        text = data.decode("utf-8", "surrogateescape")
+        if escape(text) == name:
+            return text
+    raise InvalidInput(f"{name[:80]!r} is not the name of a cached model's folder.")
+
+
+def folder_name(ref: ModelRef) -> str:
+    """`sentence-transformers_2fall-MiniLM-L6-v2` for that model."""
+    return escape(str(ref))
+
+
+def key_of(ref: ModelRef) -> str:
+    """`hf@org/name[@revision]`."""
+    return f"{KEY_PREFIX}{ref}"
+
+
+def ref_of(key: str) -> ModelRef:
+    """The model of a key; raises `InvalidInput`. Ids cannot hold `@`, revisions may hold `/`."""
+    if not key.startswith(KEY_PREFIX):
+        raise InvalidInput(f"{key[:80]!r} is not a model's key.", hint="Keys begin with hf@.")
+    return ModelRef.parse(key.removeprefix(KEY_PREFIX))

