@@ -10,7 +10,8 @@ from meshtui.domain.server import ServerStatus
 
 class ControllerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The running controller. `busy` says, in words, what would be interrupted by a restart
-    (servers are not: they live on); empty means idle."""
+    (servers are not: they live on); empty means idle. `notices` say what does not work as it
+    should."""
 
     version: str
     pid: int
@@ -19,6 +20,7 @@ class ControllerInfo(msgspec.Struct, frozen=True, kw_only=True):
     log: str
     memory_bytes: int | None = None
     busy: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 class ModelOption(msgspec.Struct, frozen=True, kw_only=True):

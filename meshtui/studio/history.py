@@ -33,6 +33,8 @@ class History:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._file: HistoryFile | None = None
         self._told: set[str] = set()
+        self.trouble: str | None = None
+        """Why runs are not written right now; None while they are."""
 
     async def open(self) -> None:
         """Opens or makes the file. Runs that a dead controller left `running` become
@@ -41,7 +43,8 @@ class History:
         self._loop = asyncio.get_running_loop()
         self._file, notice = await self._do(lambda: HistoryFile.open(self._path))
         if notice:
-            self._tell(notice)
+            self._told.add(notice)
+            self._notice(notice)
 
     async def close(self) -> None:
         """Writes what is waiting, and closes."""
@@ -104,14 +107,16 @@ class History:
 
     def _written(self, done: "Future[None]") -> None:
         error = done.exception()
-        if error is None or self._loop is None or self._loop.is_closed():
-            return
-        text = str(error) if isinstance(error, Trouble) else f"The history failed: {error!r}."
-        self._loop.call_soon_threadsafe(self._tell, text)
+        text = None
+        if error is not None:
+            text = str(error) if isinstance(error, Trouble) else f"The history failed: {error!r}."
+        if self._loop is not None and not self._loop.is_closed() and text != self.trouble:
+            self._loop.call_soon_threadsafe(self._tell, text)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str | None) -> None:
+        self.trouble = text
         # Every flush of a stream would fail in the same way.
-        if text not in self._told:
+        if text is not None and text not in self._told:
             self._told.add(text)
             self._notice(text)
 

@@ -93,7 +93,7 @@ class HistoryFile:
             db.execute(
                 "INSERT INTO runs (id, created_at, model, running, starred, prompt, answer, record)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-                " running=excluded.running, starred=excluded.starred, prompt=excluded.prompt,"
+                " running=excluded.running, prompt=excluded.prompt,"
                 " answer=excluded.answer, record=excluded.record",
                 (
                     run.id,

@@ -1,0 +1,234 @@
+"""Wires the parts together: who tells whom, and in which order they open and close."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+import meshtui
+from meshtui.controller.catalogue import Catalogue
+from meshtui.controller.endpoint import Endpoint
+from meshtui.controller.events import EventHub
+from meshtui.controller.gateway import Gateway
+from meshtui.controller.notices import Notices
+from meshtui.controller.parts import MakeManagers, Runtimes, Servers
+from meshtui.controller.runs import Runs
+from meshtui.domain.connection import Connection
+from meshtui.domain.controller import (
+    ConnectionsChanged,
+    ControllerInfo,
+    EndpointChanged,
+    EndpointStatus,
+    ModelOption,
+    Overview,
+    RunRecorded,
+    RuntimeChanged,
+    ServerChanged,
+    ServerRemoved,
+)
+from meshtui.domain.errors import MeshtuiError
+from meshtui.domain.generation import Run
+from meshtui.domain.runtime import BuildPhase, RuntimeStatus
+from meshtui.domain.server import Explanation, Phase, ServerStatus
+from meshtui.settings.store import Settings
+from meshtui.studio.history import History
+
+_LOGGER = logging.getLogger(__name__)
+_LOOK_AT_SETTINGS_EVERY_S = 2.0
+# How long a server that broke off an answer may take to say that it died, and of what.
+_LAST_WORDS_TIMEOUT_S = 3.0
+
+
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """Where this controller listens and keeps its state."""
+
+    socket: Path
+    log: Path
+    history: Path
+    endpoint: Path
+
+
+class Core:
+    """Everything that the routes need. Attributes are the parts; methods put views of them
+    together."""
+
+    def __init__(self, places: Places, settings: Settings, make_managers: MakeManagers) -> None:
+        self._places = places
+        self._settings = settings
+        self._started_at = time.time()
+        self._session: aiohttp.ClientSession | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self.stopping = asyncio.Event()
+        self.hub = EventHub(self.overview)
+        self.notices = Notices()
+        managers = make_managers(settings, self)
+        self.servers: Servers = managers.servers
+        self.runtimes: Runtimes = managers.runtimes
+        self.catalogue = Catalogue(lambda: self.connections)
+        self.history = History(places.history, self.notices.add)
+        self.runs = Runs(
+            catalogue=self.catalogue,
+            servers=self.servers,
+            history=self.history,
+            session=self.session,
+            recorded=self._run_recorded,
+            crash_explanation=self._last_words,
+        )
+        self.gateway = Gateway(
+            catalogue=self.catalogue,
+            servers=self.servers,
+            session=self.session,
+            started_at=self._started_at,
+        )
+        self.endpoint = Endpoint(
+            places.endpoint,
+            config=lambda: settings.config.endpoint,
+            add_routes=self.gateway.add_routes,
+            changed=self._endpoint_changed,
+        )
+
+    async def open(self) -> None:
+        await asyncio.to_thread(self._settings.refresh)
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        await self.history.open()
+        await self.runtimes.open()
+        await self.servers.open()
+        try:
+            await self.endpoint.open()
+        except MeshtuiError as error:
+            self.notices.add(f"The endpoint for programs is off. {error}")
+        self.notices.changed = lambda: self.hub.publish(self.overview())
+        self._watch = asyncio.create_task(self._watch_settings(), name="settings")
+
+    async def close(self) -> None:
+        """Ends what runs here; servers live on."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        await self.runs.close()
+        await self.endpoint.close()
+        await self.servers.close()
+        await self.runtimes.close()
+        await self.history.close()
+        if self._session is not None:
+            await self._session.close()
+
+    def stop(self) -> None:
+        """Asks the process to end."""
+        self.stopping.set()
+
+    def session(self) -> aiohttp.ClientSession:
+        """The session to engines."""
+        assert self._session is not None, "open() first"
+        return self._session
+
+    @property
+    def connections(self) -> Mapping[str, Connection]:
+        return self._settings.connections.all
+
+    def models(self) -> list[ModelOption]:
+        return [
+            ModelOption(
+                connection=choice.connection.name,
+                enabled=choice.enabled,
+                server=self.servers.find(choice.connection.name, choice.enabled.model),
+            )
+            for choice in self.catalogue.all()
+        ]
+
+    def info(self) -> ControllerInfo:
+        return ControllerInfo(
+            version=meshtui.__version__,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            socket=str(self._places.socket),
+            log=str(self._places.log),
+            memory_bytes=_resident_bytes(),
+            busy=tuple(self._busy()),
+            notices=self.notices.all,
+        )
+
+    def _busy(self) -> list[str]:
+        busy = []
+        streams = self.runs.active + self.gateway.active
+        if streams:
+            busy.append("1 answer is streaming" if streams == 1 else f"{streams} answers stream")
+        for runtime in self.runtimes.list():
+            if runtime.phase is BuildPhase.BUILDING:
+                busy.append(f"the runtime {runtime.name} is being built")
+        for server in self.servers.list():
+            if server.phase in (Phase.QUEUED, Phase.FETCHING_MODEL):
+                busy.append(f"{server.model} is being fetched")
+        return busy
+
+    def overview(self) -> Overview:
+        return Overview(
+            controller=self.info(),
+            connections=tuple(self.connections.values()),
+            broken=self._settings.broken,
+            models=tuple(self.models()),
+            servers=tuple(self.servers.list()),
+            runtimes=tuple(self.runtimes.list()),
+            endpoint=self.endpoint.status(),
+        )
+
+    # What the parts tell
+
+    def server_changed(self, status: ServerStatus) -> None:
+        self.hub.publish(ServerChanged(status))
+
+    def server_removed(self, server_id: str) -> None:
+        self.hub.publish(ServerRemoved(server_id))
+
+    def runtime_changed(self, status: RuntimeStatus) -> None:
+        self.hub.publish(RuntimeChanged(status))
+
+    def _run_recorded(self, run: Run) -> None:
+        self.hub.publish(RunRecorded(run))
+
+    def _endpoint_changed(self, status: EndpointStatus) -> None:
+        self.hub.publish(EndpointChanged(status))
+
+    async def _last_words(self, server_id: str) -> Explanation | None:
+        """Why a server died that was answering a moment ago; None if it lives."""
+        with contextlib.suppress(TimeoutError, MeshtuiError):
+            async with (
+                asyncio.timeout(_LAST_WORDS_TIMEOUT_S),
+                contextlib.aclosing(self.hub.subscribe(_LAST_WORDS_TIMEOUT_S)) as changes,
+            ):
+                async for _ in changes:
+                    status = self.servers.get(server_id)
+                    if status.phase.is_over:
+                        return status.explanation
+        return None
+
+    async def _watch_settings(self) -> None:
+        """Polling costs a handful of `stat` calls every two seconds, works on every file system
+        (network folders send no notifications) and cannot miss a change."""
+        while True:
+            await asyncio.sleep(_LOOK_AT_SETTINGS_EVERY_S)
+            try:
+                if await asyncio.to_thread(self._settings.refresh):
+                    self.hub.publish(
+                        ConnectionsChanged(
+                            connections=tuple(self.connections.values()),
+                            broken=self._settings.broken,
+                            models=tuple(self.models()),
+                        )
+                    )
+            except Exception:
+                _LOGGER.exception("the settings could not be read")
+
+
+def _resident_bytes() -> int | None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
