@@ -10,6 +10,7 @@ from aiohttp import web
 from meshtui.controller.core import Core
 from meshtui.controller.http import answer, body, flag, json_lines, ndjson, number
 from meshtui.controller.logs import log_bytes
+from meshtui.deploy.local import PREVIOUS_LOG_NAME
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.generation import ChatRequest
 from meshtui.domain.runtime import BuildPhase
@@ -116,9 +117,11 @@ def _server_routes(table: web.RouteTableDef, core: Core) -> None:
         server_id = request.match_info["id"]
         path = core.servers.log_path(server_id)
         if flag(request, "previous"):
-            path = path.with_name("engine.previous.log")
+            path = path.with_name(PREVIOUS_LOG_NAME)
 
         def is_over() -> bool:
+            if core.stopping.is_set():
+                return True
             return all(s.id != server_id or s.phase.is_over for s in core.servers.list())
 
         core.servers.get(server_id)
@@ -154,9 +157,12 @@ def _runtime_routes(table: web.RouteTableDef, core: Core) -> None:
     async def log(request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         path = core.runtimes.log_path(name)
-        return await _log(
-            request, path, lambda: core.runtimes.get(name).phase is not BuildPhase.BUILDING
-        )
+
+        def is_over() -> bool:
+            building = core.runtimes.get(name).phase is BuildPhase.BUILDING
+            return core.stopping.is_set() or not building
+
+        return await _log(request, path, is_over)
 
 
 def _run_routes(table: web.RouteTableDef, core: Core) -> None:

@@ -68,6 +68,7 @@ class Core:
         self.hub = EventHub(self.overview)
         self.notices = Notices()
         managers = make_managers(settings, self)
+        self._shelf = managers.models
         self.servers: Servers = managers.servers
         self.runtimes: Runtimes = managers.runtimes
         self.catalogue = Catalogue(lambda: self.connections)
@@ -97,6 +98,7 @@ class Core:
         await asyncio.to_thread(self._settings.refresh)
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         await self.history.open()
+        await self._shelf.open()
         await self.runtimes.open()
         await self.servers.open()
         try:
@@ -114,6 +116,7 @@ class Core:
         await self.runs.close()
         await self.endpoint.close()
         await self.servers.close()
+        await self._shelf.close()
         await self.runtimes.close()
         await self.history.close()
         if self._session is not None:

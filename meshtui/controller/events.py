@@ -40,6 +40,9 @@ class Subscriber:
             self._overflowed = True
         self._news.set()
 
+    def wake(self) -> None:
+        self._news.set()
+
     async def wait(self, timeout_s: float) -> bool:
         """Whether there is news, within `timeout_s`."""
         try:
@@ -64,6 +67,13 @@ class EventHub:
     def __init__(self, overview: Callable[[], Overview]) -> None:
         self._overview = overview
         self._subscribers: set[Subscriber] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends every subscription."""
+        self._closed = True
+        for subscriber in self._subscribers:
+            subscriber.wake()
 
     def publish(self, event: ControllerEvent) -> None:
         for subscriber in self._subscribers:
@@ -77,6 +87,8 @@ class EventHub:
         try:
             while True:
                 news = await subscriber.wait(keep_alive_s)
+                if self._closed:
+                    return
                 yield subscriber.take(self._overview) if news else []
         finally:
             self._subscribers.discard(subscriber)

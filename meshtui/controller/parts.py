@@ -68,6 +68,13 @@ class Runtimes(Protocol):
     def log_path(self, name: str) -> Path: ...
 
 
+class Models(Protocol):
+    """Brings models in: `meshtui.deploy.models.ModelShelf`."""
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+
+
 class Changes(Protocol):
     """Whom the managers tell what has changed."""
 
@@ -81,6 +88,7 @@ class Managers(msgspec.Struct, frozen=True):
 
     servers: Servers
     runtimes: Runtimes
+    models: Models
 
 
 MakeManagers = Callable[[Settings, Changes], Managers]

@@ -1,0 +1,34 @@
+"""The managers of this machine, as the controller runs them."""
+
+import functools
+
+from meshtui.cache.store import ModelStore
+from meshtui.controller.parts import Changes, Managers
+from meshtui.deploy.models import ModelShelf
+from meshtui.deploy.runtimes import RuntimeManager
+from meshtui.deploy.servers import ServerManager
+from meshtui.engines.machine import detect
+from meshtui.settings import paths
+from meshtui.settings.store import Settings
+
+
+def local_managers(settings: Settings, changes: Changes) -> Managers:
+    """Servers as processes here, runtimes as virtual environments, models in the managed cache."""
+    # Asking the driver takes up to seconds, and the hardware stays what it is.
+    machine = functools.cache(detect)
+    runtimes = RuntimeManager(
+        runtimes_dir=paths.runtimes_dir(),
+        definitions=lambda: settings.runtime_definitions,
+        on_change=changes.runtime_changed,
+        machine=machine,
+    )
+    models = ModelShelf(ModelStore(paths.models_dir()))
+    servers = ServerManager(
+        servers_dir=paths.servers_dir(),
+        runtimes=runtimes,
+        models=models,
+        on_change=changes.server_changed,
+        on_removed=changes.server_removed,
+        machine=machine,
+    )
+    return Managers(servers=servers, runtimes=runtimes, models=models)
