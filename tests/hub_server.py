@@ -1,0 +1,257 @@
+"""A Hub on this machine for tests: what `huggingface_hub` and our transfer ask of one.
+
+It answers on two ports, as the real one does: the API with small files, and the store of large
+files, which the API redirects to. Faults are put in a list and happen in order.
+
+    async with HubServer() as hub:
+        hub.add("org/name", {"config.json": b"{}", "model.safetensors": weights})
+        hub.faults.append(Fault("model.safetensors", drop_after=1000))
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from aiohttp import web
+
+# Any other token is invalid.
+TOKENS = {"hf_alice": "alice", "hf_bob": "bob"}
+_LARGE = re.compile(r"\.(safetensors|bin|gguf|onnx|h5)$")
+_BLOCK_BYTES = 64 * 1024
+
+
+@dataclass
+class Fault:
+    """What goes wrong at the next `times` GET requests whose path holds `match`."""
+
+    match: str
+    times: int = 1
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    drop_after: int | None = None
+    bytes_per_s: int | None = None
+    corrupt: bool = False
+    ignore_range: bool = False
+
+
+@dataclass
+class Request:
+    """A request that was answered."""
+
+    path: str
+    range: str | None
+    authorised: bool
+    large: bool
+    sent_bytes: int = 0
+
+
+@dataclass
+class Repo:
+    id: str
+    files: dict[str, bytes]
+    gated: bool = False
+    private: bool = False
+    readers: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def commit(self) -> str:
+        return hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
+
+
+def git_sha1(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+class HubServer:
+    def __init__(self) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.faults: list[Fault] = []
+        self.requests: list[Request] = []
+        self.url = ""
+        self.store_url = ""
+        self._runners: list[web.AppRunner] = []
+
+    def add(self, repo_id: str, files: Mapping[str, bytes], **options: Any) -> Repo:
+        self.repos[repo_id] = Repo(repo_id, dict(files), **options)
+        return self.repos[repo_id]
+
+    def sent_bytes(self, part: str) -> int:
+        """What was sent of the bodies of files, over all requests whose path holds `part`."""
+        return sum(request.sent_bytes for request in self.requests if part in request.path)
+
+    async def __aenter__(self) -> Self:
+        hub = web.Application()
+        hub.router.add_get("/api/models", self._list)
+        hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}", self._info)
+        hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}/revision/{revision}", self._info)
+        hub.router.add_get(r"/{id:[^/]+/[^/]+}/resolve/{revision}/{path:.+}", self._resolve)
+        store = web.Application()
+        store.router.add_get("/lfs/{sha256}/{name}", self._large_file)
+        self.url = await self._serve(hub)
+        self.store_url = await self._serve(store)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for runner in self._runners:
+            await runner.cleanup()
+
+    async def _serve(self, app: web.Application) -> str:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    # --- the API
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        self._note(request)
+        if fault := self._fault(request):
+            return web.Response(status=fault.status or 500, headers=fault.headers)
+        return web.json_response([{"id": repo_id} for repo_id in self.repos])
+
+    async def _info(self, request: web.Request) -> web.StreamResponse:
+        self._note(request)
+        if fault := self._fault(request):
+            return web.Response(status=fault.status or 500, headers=fault.headers)
+        repo = self.repos.get(request.match_info["id"])
+        if (refused := self._refused(request, repo, content=False)) or repo is None:
+            return refused or web.Response(status=500)
+        if request.match_info.get("revision", "main") not in ("main", repo.commit):
+            return _error(404, "RevisionNotFound", "Invalid rev id")
+        siblings = []
+        for path, data in repo.files.items():
+            sibling: dict[str, Any] = {"rfilename": path, "size": len(data)}
+            sibling["blobId"] = git_sha1(data)
+            if _LARGE.search(path):
+                sha256 = hashlib.sha256(data).hexdigest()
+                sibling["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 130}
+            siblings.append(sibling)
+        return web.json_response(
+            {
+                "id": repo.id,
+                "modelId": repo.id,
+                "sha": repo.commit,
+                "private": repo.private,
+                "gated": "manual" if repo.gated else False,
+                "lastModified": "2026-11-01T12:30:00.000Z",
+                "tags": [],
+                "siblings": siblings,
+                **repo.facts,
+            }
+        )
+
+    async def _resolve(self, request: web.Request) -> web.StreamResponse:
+        repo = self.repos.get(request.match_info["id"])
+        if (refused := self._refused(request, repo, content=True)) or repo is None:
+            self._note(request)
+            return refused or web.Response(status=500)
+        path = request.match_info["path"]
+        data = repo.files.get(path)
+        headers = {"X-Repo-Commit": repo.commit}
+        if data is None:
+            self._note(request)
+            return _error(404, "EntryNotFound", "Entry not found", headers)
+        if _LARGE.search(path):
+            self._note(request)
+            sha256 = hashlib.sha256(data).hexdigest()
+            headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(data))}
+            name = path.rpartition("/")[2]
+            headers["Location"] = f"{self.store_url}/lfs/{sha256}/{name}?sig=x"
+            return web.Response(status=302, headers=headers)
+        headers["ETag"] = f'"{git_sha1(data)}"'
+        return await self._send(request, data, headers, large=False)
+
+    def _refused(
+        self, request: web.Request, repo: Repo | None, *, content: bool
+    ) -> web.Response | None:
+        """What the real Hub answers to those who may not."""
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        user = TOKENS.get(token)
+        if token and not user:
+            return _error(401, "", "Invalid credentials in Authorization header")
+        if repo is None or (repo.private and user not in repo.readers):
+            if user:
+                return _error(404, "RepoNotFound", "Repository not found")
+            return _error(401, "RepoNotFound", "Invalid username or password.")
+        if content and repo.gated and user not in repo.readers:
+            return _error(403 if user else 401, "GatedRepo", f"Access to {repo.id} is restricted")
+        return None
+
+    # --- bytes
+
+    async def _large_file(self, request: web.Request) -> web.StreamResponse:
+        for repo in self.repos.values():
+            for data in repo.files.values():
+                if hashlib.sha256(data).hexdigest() == request.match_info["sha256"]:
+                    return await self._send(request, data, {}, large=True)
+        return web.Response(status=403, text="<Error>AccessDenied</Error>")
+
+    async def _send(
+        self, request: web.Request, data: bytes, headers: dict[str, str], *, large: bool
+    ) -> web.StreamResponse:
+        noted = self._note(request, large)
+        fault = self._fault(request)
+        if fault and fault.status:
+            return web.Response(status=fault.status, headers=fault.headers)
+        start, status = 0, 200
+        asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        if asked and not (fault and fault.ignore_range):
+            start, status = int(asked[1]), 206
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            if start >= len(data):
+                return web.Response(status=416)
+        if fault and fault.corrupt:
+            data = bytes([data[0] ^ 1]) + data[1:]
+        answer = web.StreamResponse(status=status, headers=headers)
+        answer.content_length = len(data) - start
+        await answer.prepare(request)
+        for at in range(start, len(data), _BLOCK_BYTES):
+            block = data[at : at + _BLOCK_BYTES]
+            if fault and fault.drop_after is not None:
+                block = block[: fault.drop_after - noted.sent_bytes]
+            await answer.write(block)
+            noted.sent_bytes += len(block)
+            if fault and fault.bytes_per_s:
+                await asyncio.sleep(len(block) / fault.bytes_per_s)
+            if fault and fault.drop_after is not None and noted.sent_bytes >= fault.drop_after:
+                assert request.transport
+                request.transport.close()
+                return answer
+        await answer.write_eof()
+        return answer
+
+    def _note(self, request: web.Request, large: bool = False) -> Request:
+        noted = Request(
+            path=request.path,
+            range=request.headers.get("Range"),
+            authorised="Authorization" in request.headers,
+            large=large,
+        )
+        self.requests.append(noted)
+        return noted
+
+    def _fault(self, request: web.Request) -> Fault | None:
+        for fault in self.faults:
+            if fault.times > 0 and request.method == "GET" and fault.match in request.path:
+                fault.times -= 1
+                return fault
+        return None
+
+
+def _error(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    named = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
+    return web.Response(
+        status=status,
+        headers={**(headers or {}), **named},
+        text=json.dumps({"error": message}),
+        content_type="application/json",
+    )
