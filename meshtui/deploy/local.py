@@ -125,9 +125,9 @@ class EngineProcess:
         return cls(folder, record, child)
 
     @classmethod
-    def adopt(cls, folder: Path, nonce: str) -> Self | None:
+    async def adopt(cls, folder: Path, nonce: str) -> Self | None:
         """The supervisor of that very start, if it is alive."""
-        record = read_record(folder)
+        record = await asyncio.to_thread(read_record, folder)
         if record is None or record.nonce != nonce or not record.identity.is_alive():
             return None
         return cls(folder, record, None)
@@ -165,12 +165,12 @@ class EngineProcess:
 
     def members(self) -> list[ProcessStat]:
         """The engine's processes now. Blocks for some milliseconds."""
-        own = {self.record.pid, read_guard(self.folder) or 0}
+        record = read_record(self.folder) or self.record  # the guard may be another by now
         return find_members(
-            marker(self.record.server, self.record.nonce),
-            session=self.record.engine_pid,
-            root=self.record.pid,
-            without=own,
+            marker(record.server, record.nonce),
+            session=record.engine_pid,
+            root=record.pid,
+            without=[record.pid, record.guard_pid or 0],
         )
 
     def memory_bytes(self) -> int:
@@ -192,12 +192,6 @@ class EngineProcess:
         if record.state != "exited":
             await asyncio.to_thread(reap_orphans, record, just_died=True)
         return record
-
-
-def read_guard(folder: Path) -> int | None:
-    """The guard's pid as last recorded."""
-    record = read_record(folder)
-    return record.guard_pid if record else None
 
 
 def _spawn(

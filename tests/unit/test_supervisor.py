@@ -216,14 +216,14 @@ async def test_terminal_signals_do_not_touch_it(start: Start, number: signal.Sig
 async def test_it_is_adopted_by_nonce_pid_and_start_time(start: Start, tmp_path: Path) -> None:
     process = await start()
     await process.detach()
-    assert EngineProcess.adopt(tmp_path, "other") is None
+    assert await EngineProcess.adopt(tmp_path, "other") is None
     found = ProcessId(process.record.pid, process.record.start_ticks + 1, process.record.boot)
     assert not found.is_alive()
-    adopted = EngineProcess.adopt(tmp_path, "first")
+    adopted = await EngineProcess.adopt(tmp_path, "first")
     assert adopted is not None
     record = await adopted.end(grace_s=5.0)
     assert record.exit_code == 0
-    assert EngineProcess.adopt(tmp_path, "first") is None
+    assert await EngineProcess.adopt(tmp_path, "first") is None
 
 
 async def test_a_supervisor_that_hangs_is_killed_when_it_is_to_end(
