@@ -1,5 +1,6 @@
 """`config.toml`: the user's own settings of the whole workstation. We read it only."""
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -64,5 +65,5 @@ def _check(config: Config) -> None:
     port = config.endpoint.port
     if port is not None and not 1 <= port <= 65535:
         raise Wrong("a port is a number from 1 to 65535", at=("endpoint", "port"))
-    if config.servers.idle_timeout_s < 0:
-        raise Wrong("seconds cannot be negative (0 means never)", at=("servers", "idle_timeout_s"))
+    if not 0 <= config.servers.idle_timeout_s < math.inf:
+        raise Wrong("must be seconds, 0 for never", at=("servers", "idle_timeout_s"))

@@ -1,5 +1,6 @@
 """Connections: the shipped ones, overlaid by the user's files of the same name."""
 
+import math
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -94,8 +95,8 @@ def _check_enabled(enabled: EnabledModel, at: KeyPath) -> None:
         raise Wrong("must be at least 1", at=(*at, "max_tokens"))
     if enabled.tensor_parallel_size < 1:
         raise Wrong("must be at least 1", at=(*at, "tensor_parallel_size"))
-    if enabled.idle_timeout_s < 0:
-        raise Wrong("seconds cannot be negative (0 means never)", at=(*at, "idle_timeout_s"))
+    if not 0 <= enabled.idle_timeout_s < math.inf:
+        raise Wrong("must be seconds, 0 for never", at=(*at, "idle_timeout_s"))
     field = wrong_parameter(enabled.generation)
     if field is not None:
         name, reason = field

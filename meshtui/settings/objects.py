@@ -1,5 +1,6 @@
 """A folder of objects, one TOML file each, which people edit while we run."""
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from meshtui.domain.connection import BrokenObject
-from meshtui.domain.errors import BrokenFile, InvalidInput, NoRoom, NotFound
+from meshtui.domain.errors import BrokenFile, InvalidInput, NoRoom, NotFound, Unavailable
 from meshtui.settings import toml_file
 from meshtui.settings.toml_file import Parsed, Wrong
 
@@ -91,7 +92,8 @@ class ObjectFolder(Generic[T]):
 
     def save(self, name: str, value: T) -> None:
         """Writes an object; keys in its file that we do not know stay. Raises `InvalidInput`,
-        `BrokenFile` where the present file does not parse, `NoRoom` where it cannot be written."""
+        `BrokenFile` where the present file does not parse, `NoRoom` or
+        `Unavailable` where it cannot be written."""
         check_name(name)
         path = self._path(name)
         try:
@@ -111,7 +113,9 @@ class ObjectFolder(Generic[T]):
         try:
             toml_file.write(path, toml_file.merged(old, plain, self._kind))
         except OSError as error:
-            raise NoRoom(f"{path} could not be written: {error.strerror}.") from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            kind = NoRoom if full else Unavailable
+            raise kind(f"{path} could not be written: {error.strerror}.") from error
         self.refresh()
 
     def delete(self, name: str) -> None:

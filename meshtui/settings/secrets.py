@@ -47,7 +47,7 @@ def _from_environment(name: str) -> str | None:
 def _from_hub_login(_: str) -> str | None:
     """The token file of `hf auth login`, where the Hub's own client looks for it."""
     if path := os.environ.get("HF_TOKEN_PATH"):
-        return _from_file(path)
+        return _from_file(path, guarded=False)
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or str(Path(cache) / "huggingface")
     return _from_file(str(Path(home) / "token"), guarded=False)

@@ -44,8 +44,8 @@ def read(path: Path) -> Parsed:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(str(path)) from error
     except OSError as error:
         raise Wrong(f"cannot be read: {error.strerror or error}") from error
     if len(raw) > MAX_FILE_BYTES:
@@ -104,7 +104,7 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any], kind: Any) -> dict[st
     """`new` (plain data of `kind`) with those keys of `old` kept that `kind` does not know, in
     nested objects too; objects in lists are matched by their first field."""
     hints = get_type_hints(kind)
-    result = {key: value for key, value in old.items() if key not in hints}
+    result = {key: value for key, value in old.items() if key not in kind.__struct_fields__}
     for key, value in new.items():
         if value is None:
             continue
@@ -112,7 +112,7 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any], kind: Any) -> dict[st
         if inner is not None and isinstance(value, dict) and isinstance(before, dict):
             value = merged(before, value, inner)
         elif inner is not None and isinstance(value, list) and isinstance(before, list):
-            identity = next(iter(get_type_hints(inner)))
+            identity = inner.__struct_fields__[0]
             known = {item.get(identity): item for item in before if isinstance(item, dict)}
             value = [merged(known.get(item.get(identity), {}), item, inner) for item in value]
         result[key] = value

@@ -148,7 +148,7 @@ class HistoryFile:
             return db.execute("DELETE FROM runs WHERE id=?", (run_id,)).rowcount > 0
 
     def _matching(self, search: str) -> tuple[str, list[str]]:
-        words = re.findall(r"\w+", search)
+        words = re.findall(r"[^\W_]+", search)
         if self._has_index and words:
             query = " ".join(f'"{word}"*' for word in words)
             found = "seq IN (SELECT rowid FROM runs_text WHERE runs_text MATCH ?)"
@@ -224,14 +224,12 @@ def _connect(name: str) -> sqlite3.Connection:
 
 def _prepare(db: sqlite3.Connection) -> None:
     """Brings the schema up to date, and ends what a dead controller left running."""
-    db.execute("PRAGMA journal_mode=WAL")
-    # With WAL a power cut may lose the last seconds, never the file.
-    db.execute("PRAGMA synchronous=NORMAL")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > len(_MIGRATIONS):
         raise _Newer
-    if version == len(_MIGRATIONS) and version > 0:
-        db.execute("SELECT count(*) FROM runs WHERE running").fetchone()
+    db.execute("PRAGMA journal_mode=WAL")
+    # With WAL a power cut may lose the last seconds, never the file.
+    db.execute("PRAGMA synchronous=NORMAL")
     for number, migrate in enumerate(_MIGRATIONS[version:], version + 1):
         db.execute("BEGIN IMMEDIATE")
         try:
