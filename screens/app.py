@@ -1,0 +1,211 @@
+"""The app: it holds the state and the way to the controller, and switches screens."""
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
+from textual.signal import Signal
+from textual.theme import Theme
+
+from meshtui import themes
+from meshtui.domain.controller import ControllerEvent
+from meshtui.domain.text import one_line
+
+from . import clipboard, memory, words
+from .registry import SCREENS
+from .state import Link, State
+
+if TYPE_CHECKING:
+    from meshtui.client import ControllerClient
+
+class MeshtuiApp(App[None]):
+    """The workstation."""
+
+    TITLE = "meshtui"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
+        Binding("ctrl+p", "commands", "Commands", key_display="^p", id="app.commands"),
+        Binding("colon", "commands", "Commands", show=False, id="app.commands.colon"),
+        Binding("f1", "help", "Help", show=False, id="app.help"),
+        Binding("question_mark", "help", "Help", show=False, id="app.help.question"),
+        Binding("exclamation_mark", "problems", "Problems", show=False, id="app.problems"),
+        Binding("ctrl+c", "help_quit", show=False, system=True, id="app.ctrl_c"),
+        *(
+            Binding(
+                f"{entry.key},{entry.function_key}",
+                f"go('{entry.name}')",
+                f"Go to {entry.title}",
+                show=False,
+                id=f"app.go.{entry.name}",
+            )
+            for entry in SCREENS
+        ),
+    ]
+
+    def __init__(self, client: "ControllerClient", *, initial: str | None = None) -> None:
+        self.DEFAULT_MODE = initial or SCREENS[0].name  # type: ignore[misc]
+        super().__init__()
+        self.client = client
+        self.state = State()
+        self.memory = memory.recall()
+        self.changes: Signal[ControllerEvent | None] = Signal(self, "changes")
+        self._was_connected = False
+        for entry in SCREENS:
+            self.add_mode(entry.name, entry.factory())
+        self._take_themes()
+
+    def _take_themes(self) -> None:
+        found, broken = themes.load()
+        self.code_styles = {data.name: data.code for data in found}
+        for data in found:
+            self.register_theme(
+                Theme(
+                    name=data.name,
+                    dark=data.dark,
+                    ansi=data.ansi,
+                    variables=data.variables,
+                    **data.colours,  # type: ignore[arg-type]
+                )
+            )
+        self.state.theme_problems = tuple(
+            one_line(f"{item.path}: {item.reason}") for item in broken
+        )
+        wanted = self.memory.theme
+        self.theme = wanted if wanted in self.available_themes else themes.DEFAULT
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our own variables, for themes that do not set them."""
+        return {
+            "muted": "#808080",
+            "faint": "#606060",
+            "strong": self.current_theme.foreground or "#c0c0c0",
+            "key": self.current_theme.primary,
+            "cursor-line": self.current_theme.panel or "#303030",
+        }
+
+    @property
+    def code_style(self) -> str:
+        """The Pygments style that goes with the theme."""
+        fallback = "monokai" if self.current_theme.dark else "friendly"
+        return self.code_styles.get(self.theme, fallback)
+
+    def on_mount(self) -> None:
+        # Connecting imports the HTTP client and may start the controller: the first frame
+        # does not wait for either.
+        self.call_after_refresh(self._connect)
+
+    def _connect(self) -> None:
+        from .link import follow
+
+        self.run_worker(
+            follow(self.client, self.state, self._publish), group="link", exit_on_error=False
+        )
+
+    def _publish(self, event: ControllerEvent | None) -> None:
+        if event is None:
+            if self.state.link is Link.CONNECTED:
+                if self._was_connected:
+                    self.say("The controller is back; servers went on running.")
+                self._was_connected = True
+            elif self._was_connected:
+                self.say(f"{self.state.link_problem} It is being started again.", "warning")
+            else:
+                self.say(self.state.link_problem, "error")
+        self.changes.publish(event)
+
+    def say(self, message: str, severity: Any = "information", *, title: str = "") -> None:
+        """A toast. Its text may come from outside, so it is never read as markup."""
+        self.notify(
+            one_line(message, 600), title=one_line(title), severity=severity, markup=False
+        )
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """By OSC 52 always, by tmux too where we are inside it."""
+        super().copy_to_clipboard(text)
+        self.run_worker(clipboard.to_tmux(text), group="clipboard", exit_on_error=False)
+
+    def copy(self, text: str, what: str) -> None:
+        """Copies and says which way it went."""
+        self.run_worker(self._copy(text, what), group="clipboard", exit_on_error=False)
+
+    async def _copy(self, text: str, what: str) -> None:
+        super().copy_to_clipboard(text)
+        way = (
+            "through tmux (also a tmux buffer) and OSC 52"
+            if await clipboard.to_tmux(text)
+            else "to your terminal (OSC 52)"
+        )
+        self.say(f"{what} copied {way}. If it does not arrive: w saves to a file.")
+
+    def action_go(self, name: str) -> None:
+        """Opens a screen by its name, at its first page."""
+        if name != self.current_mode:
+            self.switch_mode(name)
+
+    def action_help(self) -> None:
+        from .help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def action_problems(self) -> None:
+        from .help import ProblemsScreen
+
+        self.push_screen(ProblemsScreen(self.state))
+
+    def action_commands(self) -> None:
+        from .commands import Actions
+
+        if not CommandPalette.is_open(self):
+            self.push_screen(
+                CommandPalette(providers=[Actions], placeholder="What do you want to do?")
+            )
+
+    def action_theme(self, name: str) -> None:
+        """Changes the theme, and remembers it."""
+        self.theme = name
+        self.memory.theme = name
+        self.save_memory()
+
+    def action_help_quit(self) -> None:
+        self.say("ctrl+q quits; servers go on running.")
+
+    def save_memory(self) -> None:
+        """Writes what is to be remembered, without keeping anyone waiting."""
+        self.run_worker(self._remember(), group="memory", exit_on_error=False)
+
+    async def _remember(self) -> None:
+        try:
+            await asyncio.to_thread(memory.remember, self.memory)
+        except OSError as error:
+            self.say(f"The draft could not be kept: {error}", "warning")
+
+    async def action_quit(self) -> None:
+        """Ends the app; the controller and its servers go on."""
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(memory.remember, self.memory)
+        self.exit()
+
+
+def run(*, socket: Path | None = None, initial: str | None = None) -> int:
+    """Opens the workstation and returns the exit status. `initial` names the first screen."""
+    from meshtui.client import ControllerClient
+
+    app = MeshtuiApp(ControllerClient(socket), initial=initial)
+    app.run()
+    alive = app.state.alive
+    if alive and app.return_code in (0, None):
+        one = len(alive) == 1
+        print(
+            f"{words.plural(len(alive), 'server')} {'goes' if one else 'go'} on running. "
+            "`meshtui server list` shows, `meshtui server stop` stops.",
+            file=sys.stderr,
+        )
+    return app.return_code or 0

@@ -1,0 +1,26 @@
+"""Writing text to a file that the user names."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .app import MeshtuiApp
+
+
+async def save_text(app: "MeshtuiApp", name: str, text: str) -> None:
+    """Writes it, and says where or why not; an existing file is kept."""
+    path = Path(name).expanduser().absolute()
+    try:
+        await asyncio.to_thread(_write_new, path, text)
+    except FileExistsError:
+        app.say(f"{path} exists already and was left as it is; choose another name.", "error")
+    except OSError as error:
+        app.say(f"{path} could not be written: {error.strerror or error}.", "error")
+    else:
+        app.say(f"Saved as {path}.")
+
+
+def _write_new(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text if text.endswith("\n") else text + "\n")

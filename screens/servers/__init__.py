@@ -1,0 +1,1 @@
+"""Servers and the runtimes that they run on."""

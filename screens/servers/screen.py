@@ -1,0 +1,229 @@
+"""The list of servers, and below it the runtimes."""
+
+from collections.abc import Awaitable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+
+from meshtui.domain.controller import ControllerEvent
+from meshtui.domain.errors import MeshtuiError
+from meshtui.domain.runtime import BuildPhase
+from meshtui.domain.server import ServerStatus
+from meshtui.domain.text import one_line
+
+from .. import words
+from ..frame import WorkScreen, workstation
+from ..widgets.dialogs import Confirm
+from ..widgets.table import Table
+from . import rows
+
+
+class ServersScreen(WorkScreen):
+    """Keys act on the row with the cursor of the table that has the focus."""
+
+    CSS_PATH = "servers.tcss"
+    AUTO_FOCUS = "#servers"
+    TITLE_OF_HELP = "Servers"
+    NOTES = (
+        "A server is one engine process for one model. It goes on when you leave, and stops of "
+        "itself when it was idle for its model's idle timeout.",
+        "A runtime is the pinned stack (vLLM, transformers, torch) that servers run on.",
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "details", "Details", id="servers.details"),
+        Binding("s", "start_stop", "Start/stop", id="servers.toggle"),
+        Binding("l", "log", "Log", id="servers.log"),
+        Binding("p", "prompt", "Prompt it", id="servers.prompt"),
+        Binding("b", "build", "Build", id="servers.build"),
+        Binding("c", "cancel_build", "Cancel the build", id="servers.cancel_build"),
+        Binding("x", "remove", "Remove", id="servers.remove"),
+        Binding("r", "focus_runtimes", "Runtimes", show=False, id="servers.runtimes"),
+    ]
+
+    def compose_content(self) -> ComposeResult:
+        with Vertical(id="lists"):
+            yield Table(rows.SERVER_COLUMNS, empty="no servers and no enabled models", id="servers")
+            yield Table(rows.RUNTIME_COLUMNS, empty="no runtimes are defined", id="runtimes")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._clock = self.set_interval(1, self._show, pause=True)
+
+    def on_screen_suspend(self) -> None:
+        self._clock.pause()
+
+    @property
+    def _servers(self) -> Table:
+        return self.query_one("#servers", Table)
+
+    @property
+    def _runtimes(self) -> Table:
+        return self.query_one("#runtimes", Table)
+
+    def state_changed(self, event: ControllerEvent | None) -> None:
+        self._show()
+        # Only what is alive has times that tick.
+        if workstation(self).state.alive and self.is_current:
+            self._clock.resume()
+        else:
+            self._clock.pause()
+        self.refresh_bindings()
+
+    def _show(self) -> None:
+        state = workstation(self).state
+        for table, found in (
+            (self._servers, rows.server_rows(state)),
+            (self._runtimes, rows.runtime_rows(state)),
+        ):
+            before = len(table.rows)
+            table.show(found)
+            if len(table.rows) != before:
+                table.refresh(layout=True)
+
+    # What the keys act on
+
+    @property
+    def _server(self) -> ServerStatus | None:
+        return workstation(self).state.servers.get(self._servers.current or "")
+
+    @property
+    def _model(self) -> tuple[str, str] | None:
+        """Connection and model of the row."""
+        if server := self._server:
+            return server.connection, server.model
+        connection, newline, model = (self._servers.current or "").partition("\n")
+        return (connection, model) if newline else None
+
+    @property
+    def _on_runtimes(self) -> bool:
+        return self.focused is self._runtimes
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not self.is_mounted:
+            return True
+        if self._on_runtimes:
+            runtime = workstation(self).state.runtimes.get(self._runtimes.current or "")
+            building = runtime is not None and runtime.phase is BuildPhase.BUILDING
+            possible = {
+                "details": False,
+                "start_stop": False,
+                "prompt": False,
+                "log": runtime is not None and runtime.phase is not BuildPhase.ABSENT,
+                "build": runtime is not None and not building,
+                "cancel_build": building,
+                "remove": runtime is not None
+                and runtime.phase in (BuildPhase.READY, BuildPhase.FAILED),
+            }
+        else:
+            server = self._server
+            possible = {
+                "details": server is not None,
+                "start_stop": self._model is not None,
+                "prompt": self._model is not None,
+                "log": server is not None,
+                "remove": server is not None and server.phase.is_over,
+                "build": False,
+                "cancel_build": False,
+            }
+        return possible.get(action, True)
+
+    def on_table_moved(self) -> None:
+        self.refresh_bindings()
+
+    def on_table_opened(self, message: Table.Opened) -> None:
+        if self._on_runtimes:
+            self.action_log()
+        else:
+            self.action_details()
+
+    def on_descendant_focus(self) -> None:
+        self.refresh_bindings()
+
+    # Commands
+
+    def _send(self, command: Awaitable[object], done: str = "") -> None:
+        self.run_worker(self._sent(command, done), group="commands", exit_on_error=False)
+
+    async def _sent(self, command: Awaitable[object], done: str) -> None:
+        app = workstation(self)
+        try:
+            await command
+        except MeshtuiError as error:
+            app.say(str(error), "error")
+        else:
+            if done:
+                app.say(done)
+
+    def action_start_stop(self) -> None:
+        """Starts what is down, stops what is up."""
+        client, server = workstation(self).client, self._server
+        if server is not None and not server.phase.is_over:
+            self._send(client.stop_server(server.id))
+        elif self._model is not None:
+            connection, model = self._model
+            self._send(client.start_server(model, connection))
+
+    def action_details(self) -> None:
+        from .details import ServerDetails
+
+        if self._server:
+            self.app.push_screen(ServerDetails(self._server.id))
+        elif self._model:
+            workstation(self).say("It was never started: s starts it.")
+
+    def action_log(self) -> None:
+        from .log import RuntimeLog, ServerLog
+
+        if self._on_runtimes:
+            if name := self._runtimes.current:
+                self.app.push_screen(RuntimeLog(name, f"runtime {name}"))
+        elif self._server:
+            label = self._server.model.rpartition("/")[2]
+            self.app.push_screen(ServerLog(self._server.id, label))
+
+    def action_prompt(self) -> None:
+        """Goes to the studio with this model chosen."""
+        if self._model:
+            remembered = workstation(self).memory
+            remembered.connection, remembered.model = self._model
+            workstation(self).action_go("studio")
+
+    def action_build(self) -> None:
+        name = self._runtimes.current or ""
+        runtime = workstation(self).state.runtimes.get(name)
+        again = runtime is not None and runtime.phase is BuildPhase.READY
+        self._send(workstation(self).client.build_runtime(name, rebuild=again))
+
+    def action_cancel_build(self) -> None:
+        self._send(workstation(self).client.cancel_runtime_build(self._runtimes.current or ""))
+
+    def action_focus_runtimes(self) -> None:
+        (self._servers if self._on_runtimes else self._runtimes).focus()
+
+    def action_remove(self) -> None:
+        """Asks, naming what goes."""
+        client = workstation(self).client
+        if self._on_runtimes:
+            runtime = workstation(self).state.runtimes[self._runtimes.current or ""]
+            details = [
+                f"{words.size(runtime.size_bytes)} in {one_line(runtime.path or '')}",
+                "Servers that need it build it again.",
+            ]
+            command = client.delete_runtime
+            name, question = runtime.name, f"Remove the runtime {one_line(runtime.name)}?"
+        elif self._server:
+            server = self._server
+            details = [
+                f"{one_line(server.model)} on {one_line(server.connection)}: its entry in this "
+                "list, its log and the log before.",
+                "The model's files and your history stay.",
+            ]
+            command, name, question = client.remove_server, server.id, "Remove this server?"
+        else:
+            return
+        self.app.push_screen(
+            Confirm(question, details, "Remove"),
+            lambda yes: self._send(command(name), "Removed.") if yes else None,
+        )

@@ -1,0 +1,110 @@
+"""What the screens show: a plain copy of the controller's state, kept up by its events."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from meshtui.domain.connection import BrokenObject, Connection
+from meshtui.domain.controller import (
+    ConnectionsChanged,
+    ControllerEvent,
+    ControllerInfo,
+    EndpointChanged,
+    EndpointStatus,
+    ModelOption,
+    Overview,
+    RuntimeChanged,
+    ServerChanged,
+    ServerRemoved,
+)
+from meshtui.domain.runtime import BuildPhase, RuntimeStatus
+from meshtui.domain.server import Phase, ServerStatus
+
+
+class Link(Enum):
+    """How the app stands with the controller."""
+
+    STARTING = "starting"
+    CONNECTED = "connected"
+    LOST = "lost"
+
+
+@dataclass
+class State:
+    """Everything that is known. Screens read it; only `apply` and the link change it."""
+
+    link: Link = Link.STARTING
+    link_problem: str = ""
+    controller: ControllerInfo | None = None
+    connections: tuple[Connection, ...] = ()
+    broken: tuple[BrokenObject, ...] = ()
+    models: tuple[ModelOption, ...] = ()
+    servers: dict[str, ServerStatus] = field(default_factory=dict)
+    runtimes: dict[str, RuntimeStatus] = field(default_factory=dict)
+    endpoint: EndpointStatus = field(default_factory=lambda: EndpointStatus(on=False))
+    theme_problems: tuple[str, ...] = ()
+
+    def apply(self, event: ControllerEvent) -> None:
+        """Takes in one event."""
+        match event:
+            case Overview():
+                self.controller = event.controller
+                self.connections, self.broken = event.connections, event.broken
+                self.models, self.endpoint = event.models, event.endpoint
+                self.servers = {server.id: server for server in event.servers}
+                self.runtimes = {runtime.name: runtime for runtime in event.runtimes}
+            case ServerChanged(server):
+                self.servers[server.id] = server
+            case ServerRemoved(server_id):
+                self.servers.pop(server_id, None)
+            case RuntimeChanged(runtime):
+                self.runtimes[runtime.name] = runtime
+            case ConnectionsChanged(connections, broken, models):
+                self.connections, self.broken, self.models = connections, broken, models
+            case EndpointChanged(endpoint):
+                self.endpoint = endpoint
+            case _:
+                pass
+
+    def server_of(self, connection: str, model: str) -> ServerStatus | None:
+        """The server of an enabled model, as it is now."""
+        for server in self.servers.values():
+            if server.connection == connection and server.model == model:
+                return server
+        return None
+
+    def option(self, connection: str | None, model: str) -> ModelOption | None:
+        """The enabled model of that name; any connection's when none is given."""
+        for option in self.models:
+            if option.enabled.model == model and connection in (None, option.connection):
+                return option
+        return None
+
+    def count(self, *phases: Phase) -> int:
+        return sum(server.phase in phases for server in self.servers.values())
+
+    @property
+    def starting(self) -> int:
+        return sum(server.phase.is_starting for server in self.servers.values())
+
+    @property
+    def alive(self) -> list[ServerStatus]:
+        return [server for server in self.servers.values() if not server.phase.is_over]
+
+    @property
+    def builds(self) -> list[RuntimeStatus]:
+        return [r for r in self.runtimes.values() if r.phase is BuildPhase.BUILDING]
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong outside of any server, one line each."""
+        lines = [
+            f"{item.path}{f', line {item.line}' if item.line else ''}: {item.reason}"
+            for item in self.broken
+        ]
+        lines += [
+            f"Runtime {runtime.name} could not be built: {runtime.explanation.cause} "
+            f"{runtime.explanation.fix}"
+            for runtime in self.runtimes.values()
+            if runtime.phase is BuildPhase.FAILED and runtime.explanation
+        ]
+        return [*lines, *self.theme_problems]

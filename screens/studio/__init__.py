@@ -1,0 +1,1 @@
+"""The prompt studio: write a prompt, run it, watch the answer."""

@@ -1,0 +1,445 @@
+"""The prompt studio: the prompt at the left, its answers at the right."""
+
+from contextlib import aclosing
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.worker import Worker
+
+from meshtui.domain.controller import ControllerEvent, ModelOption, RunRecorded
+from meshtui.domain.errors import MeshtuiError, Unavailable
+from meshtui.domain.generation import ChatMessage, ChatRequest
+
+from .. import words
+from ..frame import WorkScreen, workstation
+from ..state import Link
+from . import parameters
+from .answer import Answer, Standing
+from .answers import Answers
+from .block import Block
+from .editor import FIRST_PROMPT, PromptSide
+from .passages import report
+
+_FLUSHES_PER_S = 30
+_FLUSHES_PER_TICK = 6
+
+
+class StudioScreen(WorkScreen):
+    """One prompt at a time; answers collect in the pane."""
+
+    CSS_PATH = "studio.tcss"
+    AUTO_FOCUS = "#user"
+    TITLE_OF_HELP = "Studio"
+    NOTES = (
+        "Running a prompt starts its model's server when needed. The server lives on when the "
+        "answer is there, when you leave, and when the connection drops; it stops when idle.",
+        "Keys that are single letters act on the marked answer: tab moves there.",
+        "Empty parameter fields leave the choice to the model's defaults, shown in grey. "
+        "Several stop texts are separated by |, and \\n means a new line.",
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel_run", "Cancel", id="studio.cancel"),
+        Binding("ctrl+r,f5", "run", "Run", id="studio.run"),
+        Binding("y", "copy", "Copy", id="studio.copy"),
+        Binding("r", "rerun", "Run again", id="studio.rerun"),
+        Binding("l", "log", "Log", id="studio.log"),
+        Binding("m,ctrl+t", "toggle_raw", "Raw/Markdown", id="studio.raw"),
+        Binding("s", "star", "Star", id="studio.star"),
+        Binding("e", "edit", "Edit", id="studio.edit"),
+        Binding("w,ctrl+s", "save", "Save", id="studio.save"),
+        Binding("ctrl+pagedown", "page('answers')", "Answers", id="studio.answers"),
+        Binding("ctrl+pageup", "page('prompt')", "Prompt", id="studio.prompt"),
+        Binding("ctrl+n", "new", "New", id="studio.new"),
+        Binding("ctrl+l", "model", "Model", id="studio.model"),
+        Binding("ctrl+o", "history", "History", id="studio.history"),
+        Binding("h", "history", "History", show=False, id="studio.history.letter"),
+        Binding("ctrl+g", "chat", "Chat", id="studio.chat"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._option: ModelOption | None = None
+        self._chat = False
+        self._turns: tuple[ChatMessage, ...] = ()
+        self._raw = False
+        self._live: tuple[Block, Worker[None]] | None = None
+        self._flushes = 0
+        self._first_start = False
+
+    # What is shown
+
+    def compose_content(self) -> ComposeResult:
+        with Horizontal(id="sides"):
+            yield PromptSide(id="prompt")
+            yield Answers(id="answers")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._pace = self.set_interval(1 / _FLUSHES_PER_S, self._flush, pause=True)
+        self._clock = self.set_interval(1, self._tick, pause=True)
+        remembered = workstation(self).memory
+        self._first_start = remembered.user is None
+        side = self._side
+        side.system.load(remembered.system)
+        side.user.load(FIRST_PROMPT if remembered.user is None else remembered.user)
+        side.fill(remembered.parameters)
+        self._chat = remembered.chat
+        self._say_kind()
+        self._say_hint()
+        self._answers.say_empty("Answers appear here.")
+
+    @property
+    def _side(self) -> PromptSide:
+        return self.query_one(PromptSide)
+
+    @property
+    def _answers(self) -> Answers:
+        return self.query_one(Answers)
+
+    def state_changed(self, event: ControllerEvent | None) -> None:
+        state, remembered = workstation(self).state, workstation(self).memory
+        if self._option is None or state.option(
+            self._option.connection, self._option.enabled.model
+        ) not in (None, self._option):
+            known = remembered.model and state.option(remembered.connection, remembered.model)
+            self._take_option(known or (state.models[0] if state.models else None))
+        if self._option:
+            server = state.server_of(self._option.connection, self._option.enabled.model)
+            self._side.query_one("#model").show(self._option, server)  # type: ignore[attr-defined]
+        if isinstance(event, RunRecorded):
+            for block in self._answers.blocks:
+                if block.answer.run_id == event.run.id:
+                    block.answer.amend(event.run)
+                    block.tick()
+        self._say_hint()
+        self.refresh_bindings()
+
+    def _take_option(self, option: ModelOption | None) -> None:
+        self._option = option
+        if option:
+            self._side.show_defaults(option.enabled.generation)
+
+    def _say_kind(self) -> None:
+        turns = sum(message.role == "user" for message in self._turns)
+        so_far = f", {words.plural(turns, 'turn')} so far" if turns else ""
+        text = f"chat{so_far}" if self._chat else "single prompt"
+        self._side.kind(Content.assemble((text, "$muted"), ("  ^g", "$faint")))
+
+    def _say_hint(self) -> None:
+        state = workstation(self).state
+        if state.link is Link.LOST:
+            text = Content.styled(f"{words.ATTENTION} {state.link_problem}", "$error")
+        elif state.link is Link.CONNECTED and not state.models:
+            text = Content.styled("No model is enabled on any connection.", "$warning")
+        elif self._first_start and not self._answers.blocks:
+            text = Content.assemble(("^r", "$key bold"), (" runs it on this machine", "$muted"))
+        else:
+            text = Content("")
+        self._side.hint(text)
+
+    def on_prompt_side_changed(self) -> None:
+        """Keeps the draft."""
+        side, remembered = self._side, workstation(self).memory
+        remembered.system, remembered.user = side.system.text, side.user.text
+        remembered.parameters = side.values
+
+    # Running
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not self.is_mounted:
+            return True
+        block = self._answers.current
+        if action == "cancel_run":
+            return self._live is not None
+        if action in ("copy", "star", "edit", "save", "rerun", "toggle_raw"):
+            return block is not None
+        if action == "log":
+            return block is not None and block.answer.server_id is not None
+        if action == "page":
+            return self.has_class("-narrow") and self.has_class("-answers") != (
+                parameters == ("answers",)
+            )
+        return True
+
+    def action_run(self) -> None:
+        """Runs what is in the editor."""
+        app = workstation(self)
+        if self._live:
+            app.say("An answer is on its way; esc cancels it.", "warning")
+            return
+        if self._option is None:
+            app.say("No model can be prompted yet.", "warning")
+            return
+        generation = self._side.check()
+        text = self._side.user.text
+        if generation is None:
+            return
+        if not text.strip():
+            app.say("The prompt is empty.", "warning")
+            self._side.user.focus()
+            return
+        system = self._side.system.text
+        before = (ChatMessage("system", system),) if system.strip() else ()
+        turns = self._turns if self._chat else ()
+        self._start(
+            ChatRequest(
+                model=self._option.enabled.model,
+                connection=self._option.connection,
+                messages=(*before, *turns, ChatMessage("user", text)),
+                parameters=generation,
+            )
+        )
+        app.memory.model = self._option.enabled.model
+        app.memory.connection = self._option.connection
+        app.memory.user = text
+        app.save_memory()
+        if self._chat:
+            self._side.user.load("")
+
+    def _start(self, request: ChatRequest) -> None:
+        option = workstation(self).state.option(request.connection, request.model)
+        label = option.label if option else request.model.rpartition("/")[2]
+        block = self._answers.add(Answer(request, label), raw=self._raw)
+        worker = self.run_worker(self._consume(block), group="runs", exit_on_error=False)
+        self._live = (block, worker)
+        self._clock.resume()
+        if self.has_class("-narrow"):
+            self.action_page("answers")
+        self._say_hint()
+        self.refresh_bindings()
+
+    async def _consume(self, block: Block) -> None:
+        """Takes in the events of a run; leaving the loop ends the run in the engine too."""
+        answer = block.answer
+        try:
+            async with aclosing(workstation(self).client.prompt(answer.request)) as events:
+                async for event in events:
+                    if answer.take(event):
+                        self._progress(block)
+            if not answer.standing.is_over:
+                answer.fail(Unavailable("The answer ended before it was complete."))
+        except (MeshtuiError, OSError) as error:
+            known = error if isinstance(error, MeshtuiError) else Unavailable(str(error))
+            answer.fail(known)
+        finally:
+            answer.cancel()
+            self._ended(block)
+
+    def _progress(self, block: Block) -> None:
+        if block.answer.standing is Standing.STREAMING:
+            self._pace.resume()
+        block.update()
+
+    def _ended(self, block: Block) -> None:
+        self._live = None
+        self._pace.pause()
+        self._clock.pause()
+        answer = block.answer
+        if answer.server_id:
+            servers = workstation(self).state.servers
+            answer.server = servers.get(answer.server_id, answer.server)
+        if not self.is_mounted or not block.is_attached:
+            return
+        block.update()
+        kept = [message for message in answer.turns if message.role != "system"]
+        if self._chat and kept:
+            self._turns = tuple(kept)
+        elif self._chat and not self._side.user.text:
+            self._side.user.load(answer.prompt)
+        self._say_kind()
+        self._say_hint()
+        self.refresh_bindings()
+
+    def _flush(self) -> None:
+        """The one place where streamed text reaches a widget."""
+        if self._live and self.app.current_mode == "studio":
+            block = self._live[0]
+            block.flush()
+            self._flushes += 1
+            if self._flushes % _FLUSHES_PER_TICK == 0:
+                block.tick()
+
+    def _tick(self) -> None:
+        if self._live and self._live[0].answer.standing is Standing.WAITING:
+            self._live[0].tick()
+
+    def action_cancel_run(self) -> None:
+        if self._live:
+            self._live[1].cancel()
+
+    def action_rerun(self) -> None:
+        """The same request again, as a new answer."""
+        block = self._answers.current
+        if block and self._live is None:
+            self._start(block.answer.request)
+
+    # The answers
+
+    def action_copy(self) -> None:
+        """Copies the answer, or the report of a failure."""
+        block = self._answers.current
+        if block is None:
+            return
+        answer = block.answer
+        if answer.standing is Standing.FAILED or (answer.explanation and not answer.text):
+            text = report(answer.explanation, answer.server, answer.request.model)
+            workstation(self).copy(text, "Report")
+        elif answer.text:
+            workstation(self).copy(answer.text, f"Answer of {len(answer.text):,} characters")
+
+    def action_star(self) -> None:
+        if block := self._answers.current:
+            self.run_worker(self._star(block), group="star", exit_on_error=False)
+
+    async def _star(self, block: Block) -> None:
+        answer, app = block.answer, workstation(self)
+        if answer.run_id is None or not answer.standing.is_over:
+            app.say("It can be starred once it has ended.", "warning")
+            return
+        try:
+            await app.client.star_run(answer.run_id, not answer.starred)
+        except MeshtuiError as error:
+            app.say(str(error), "error")
+            return
+        answer.starred = not answer.starred
+        block.tick()
+
+    def action_toggle_raw(self) -> None:
+        """Between Markdown and plain text, for the marked answer and those to come."""
+        if block := self._answers.current:
+            block.toggle_raw()
+            self._raw = block.raw
+
+    def action_edit(self) -> None:
+        """Puts the answer's prompt back into the editor."""
+        if block := self._answers.current:
+            self._restore(block.answer)
+
+    def action_log(self) -> None:
+        block = self._answers.current
+        if block and block.answer.server_id:
+            from ..servers.log import ServerLog
+
+            self.app.push_screen(ServerLog(block.answer.server_id, block.answer.label))
+
+    def action_save(self) -> None:
+        """Writes the answer to a file."""
+        from ..widgets.dialogs import Ask
+
+        block = self._answers.current
+        if block:
+            text = block.answer.text
+            path = Path.cwd() / f"answer-{block.answer.run_id or 'draft'}.md"
+            question = Ask("Save the answer as", str(path), "Save")
+            self.app.push_screen(question, lambda name: self._save(name, text) if name else None)
+
+    def _save(self, name: str, text: str) -> None:
+        from ..files import save_text
+
+        self.run_worker(save_text(workstation(self), name, text), exit_on_error=False)
+
+    # The prompt
+
+    def action_new(self) -> None:
+        """Clears the conversation and the pane; the history keeps everything."""
+        if self._live:
+            self.action_cancel_run()
+        self._turns = ()
+        self._answers.clear()
+        self._side.user.load("")
+        self._say_kind()
+        self._say_hint()
+        self.action_page("prompt")
+
+    def action_chat(self) -> None:
+        """Between single prompts and a conversation."""
+        self._chat = workstation(self).memory.chat = not self._chat
+        block = self._answers.current
+        if not self._chat:
+            self._turns = ()
+        elif block and block.answer.standing.is_over:
+            kept = [message for message in block.answer.turns if message.role != "system"]
+            self._turns = tuple(kept)
+        self._say_kind()
+
+    def action_model(self) -> None:
+        from .finders import ModelPicker
+
+        current = self._option and f"{self._option.connection}\n{self._option.enabled.model}"
+        picker = ModelPicker(workstation(self).state, current)
+        self.app.push_screen(picker, self._model_chosen)
+
+    def _model_chosen(self, key: str | None) -> None:
+        if key:
+            connection, _, model = key.partition("\n")
+            remembered = workstation(self).memory
+            remembered.connection, remembered.model = connection, model
+            self._take_option(workstation(self).state.option(connection, model))
+            self.state_changed(None)
+
+    def action_history(self) -> None:
+        from .finders import History
+
+        self.app.push_screen(History(), self._run_chosen)
+
+    def _run_chosen(self, run_id: str | None) -> None:
+        if run_id:
+            self.run_worker(self._show_run(run_id), group="history", exit_on_error=False)
+
+    async def _show_run(self, run_id: str) -> None:
+        app = workstation(self)
+        try:
+            run = await app.client.run(run_id)
+        except MeshtuiError as error:
+            app.say(str(error), "error")
+            return
+        option = app.state.option(run.connection, run.model)
+        answer = Answer.from_run(run, option)
+        block = self._answers.add(answer, raw=self._raw)
+        block.update()
+        self._restore(answer)
+        if option:
+            self._model_chosen(f"{run.connection}\n{run.model}")
+        self.action_page("answers")
+
+    def _restore(self, answer: Answer) -> None:
+        side = self._side
+        systems = [m.content for m in answer.request.messages if m.role == "system"]
+        side.system.load(systems[0] if systems else "")
+        side.user.load(answer.prompt)
+        side.fill(parameters.write(answer.request.parameters))
+        self.action_page("prompt")
+        side.user.focus()
+
+    # The pages of a narrow screen
+
+    def action_page(self, page: str) -> None:
+        """Shows one of the two sides where there is room for one only."""
+        self.set_class(page == "answers", "-answers")
+        if page == "answers":
+            if self.has_class("-narrow"):
+                self._answers.focus()
+        else:
+            self._side.user.focus()
+        self.refresh_bindings()
+
+    def on_answers_moved(self) -> None:
+        self.refresh_bindings()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """The side with the focus is the one to be seen, also after the screen grew narrow."""
+        self.set_class(event.widget is self._answers, "-answers")
+        self.refresh_bindings()
+
+    def action_back(self) -> None:
+        """From the editor to the answers, where letters are keys; on the narrow page back."""
+        if self.focused is self._answers:
+            self.action_page("prompt")
+        elif self._answers.blocks or not self.has_class("-narrow"):
+            self.set_class(True, "-answers")
+            self._answers.focus()
