@@ -54,11 +54,12 @@ def from_payload(data: Any, status: int = 500) -> dict[str, Any] | None:
         return None
     error = data.get("error")
     if isinstance(error, dict):
-        code = error.get("code")
+        code, kind = error.get("code"), error.get("type")
         return error_answer(
             str(error.get("message") or ""),
             code=code if isinstance(code, int) else status,
-            kind=str(error["type"]).replace(" ", "") if error.get("type") else None,
+            # vLLM calls what its validation refuses "Bad Request" and all else "...Error".
+            kind=kind if isinstance(kind, str) and kind and " " not in kind else None,
             param=str(error["param"]) if error.get("param") is not None else None,
         )
     if isinstance(error, str):

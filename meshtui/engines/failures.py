@@ -20,7 +20,8 @@ _EXCERPT_LINES = 6
 _LINE_CHARS = 300
 # Longer lines are dumps of configurations; a cause stands near a line's beginning.
 _SEARCHED_CHARS = 4000
-_QUIET = ("DEBUG", "INFO", "WARNING")
+# Settings are printed here, and settings look like causes (`trust_remote_code=True`).
+_SETTINGS = ("DEBUG", "INFO")
 # `ValueError: text`, `torch.OutOfMemoryError: text`, `Value error, text` (pydantic),
 # `error: text` (argparse).
 _ERROR_LINE = re.compile(
@@ -72,20 +73,21 @@ def catalogue() -> tuple[Failure, ...]:
 
 class _Line(msgspec.Struct, frozen=True):
     text: str
-    quiet: bool
+    level: str
 
 
 def explain(log_tail: str, *, where: str = "engine") -> Explanation:
     """Why the engine (or the `hub`, a `pod`, an `http` answer) failed, and what to do.
 
-    Always says something: where no signature matches, the last error in the log.
+    Always says something: where no signature matches, the last error in the log. Give it at least
+    the last 64 KiB: vLLM reports a failure once per process, the cause first.
     """
     lines = _lines(log_tail)
     entries = [entry for entry in catalogue() if where in entry.where]
-    # A cause is reported as an error; what stands in ordinary lines (settings, warnings about what
-    # could happen) is only looked at when nothing else explains it.
-    loud = [at for at, line in enumerate(lines) if not line.quiet]
-    for places in (loud, range(len(lines))):
+    # A cause is reported as an error, or without a level; a warning is one where nothing else is.
+    errors = [at for at, line in enumerate(lines) if line.level not in (*_SETTINGS, "WARNING")]
+    warnings = [at for at, line in enumerate(lines) if line.level == "WARNING"]
+    for places in (errors, warnings):
         for entry in entries:
             for at in places:
                 match = entry.pattern().search(lines[at].text[:_SEARCHED_CHARS])
@@ -152,7 +154,7 @@ def _lines(log_tail: str) -> list[_Line]:
         prefix = PREFIX.match(raw)
         text = raw[prefix.end() :] if prefix else raw
         if not _POINTER.match(text):
-            lines.append(_Line(text, bool(prefix and prefix["level"] in _QUIET)))
+            lines.append(_Line(text, (prefix and prefix["level"]) or ""))
     return lines
 
 
@@ -161,7 +163,9 @@ def _excerpt(lines: list[_Line], at: int) -> str:
     chosen = [
         line.text
         for line in lines[max(0, at - 2) : at + _EXCERPT_LINES]
-        if not _FRAME.match(line.text) and not line.quiet and not line.text.startswith("    ")
+        if not _FRAME.match(line.text)
+        and line.level not in _SETTINGS
+        and not line.text.startswith("    ")
     ]
     if lines[at].text not in chosen:
         chosen = [lines[at].text]

@@ -16,6 +16,8 @@ from meshtui.engines.tables import transformers_table, vllm_table
 
 CHAT_TASKS = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
 
+# What vLLM's processes put there to talk to each other, measured with 0.32.0.
+_VLLM_SHARED_MEMORY_BYTES = 160 * 1024**2
 # vLLM's CUDA wheels are built for this compute capability and newer ones (vLLM's installation
 # guide since 0.21).
 _VLLM_MIN_CAPABILITY = 75
@@ -135,10 +137,15 @@ def vllm_verdict(
         return Verdict(False, obstacle)
     if not facts.has_config:
         return Verdict(True, "vLLM reads GGUF files through its plugin.", sure=False)
-    return _vllm_architecture(facts, enabled, installed)
+    return _vllm_architecture(facts, enabled, runtime)
 
 
 def _device_obstacle(on_cpu: bool, machine: Machine, enabled: EnabledModel) -> str | None:
+    if 0 < machine.shared_memory_bytes < _VLLM_SHARED_MEMORY_BYTES:
+        return (
+            f"vLLM needs {_VLLM_SHARED_MEMORY_BYTES // 1024**2} MiB in /dev/shm; "
+            f"{machine.shared_memory_bytes // 1024**2} MiB are free."
+        )
     if on_cpu:
         # Only x86 needs extensions; ARM processors list their features under other names.
         is_x86 = "sse2" in machine.cpu_flags
@@ -191,7 +198,8 @@ def _vllm_quantization_obstacle(
     return None
 
 
-def _vllm_architecture(facts: ModelFacts, enabled: EnabledModel, installed: str) -> Verdict:
+def _vllm_architecture(facts: ModelFacts, enabled: EnabledModel, runtime: RuntimeStatus) -> Verdict:
+    installed = runtime.vllm_version
     table = vllm_table(installed)
     if not facts.architectures:
         return Verdict(False, "config.json names no architecture.")
@@ -213,9 +221,14 @@ def _vllm_architecture(facts: ModelFacts, enabled: EnabledModel, installed: str)
             f"{names} comes with Python code of its own, which runs only when the model's setting "
             "trust_remote_code allows it.",
         )
+    # vLLM can wrap the implementation of transformers, or the one that the model brings along.
+    known = transformers_table(runtime.version("transformers")).architectures
+    if not facts.custom_code and not any(name in known for name in facts.architectures):
+        return Verdict(False, f"Neither vLLM {installed} nor its transformers knows {names}.")
     return Verdict(
         True,
-        f"vLLM {installed} has no implementation of {names} and will try the one of transformers.",
+        f"vLLM {installed} has no implementation of {names} and will try the one of "
+        f"{'the model itself' if facts.custom_code else 'transformers'}.",
         sure=False,
     )
 
