@@ -111,7 +111,7 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any], kind: Any) -> dict[st
         before, inner = old.get(key), _struct_in(hints.get(key))
         if inner is not None and isinstance(value, dict) and isinstance(before, dict):
             value = merged(before, value, inner)
-        elif inner is not None and isinstance(value, list) and isinstance(before, list):
+        elif inner is not None and isinstance(value, list | tuple) and isinstance(before, list):
             identity = inner.__struct_fields__[0]
             known = {item.get(identity): item for item in before if isinstance(item, dict)}
             value = [merged(known.get(item.get(identity), {}), item, inner) for item in value]
