@@ -59,7 +59,7 @@ async def _why(
             fix="Start it again.",
             failure_id="supervisor-killed",
         )
-    if record.stop_requested is not None:
+    if record.was_stopped:
         return None
     log = await asyncio.to_thread(log_end, server.folder)
     return await asyncio.to_thread(explain, record.exit_code, log)

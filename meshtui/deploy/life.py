@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 
 from meshtui.deploy.server import Server
-from meshtui.deploy.starting import Starter
+from meshtui.deploy.starting import Starter, StoppedElsewhere
 from meshtui.domain.connection import Connection, EnabledModel
 from meshtui.domain.errors import MeshtuiError, StartFailed
 from meshtui.domain.server import Explanation, Phase
@@ -27,7 +27,7 @@ class Life:
         self._task: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._waiting: asyncio.Task[None] | None = None
-        self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._outcome = _new_outcome()
 
     @property
     def is_lived(self) -> bool:
@@ -60,11 +60,8 @@ class Life:
 
     def take_up(self, way: Way) -> None:
         """Lives from here: `way` leads to ready, or raises."""
-        loop = asyncio.get_running_loop()
-        self._outcome = loop.create_future()
-        # It is no mistake that nobody waits.
-        self._outcome.add_done_callback(lambda f: f.cancelled() or f.exception())
-        self._task = loop.create_task(self._live(way))
+        self._outcome = _new_outcome()
+        self._task = asyncio.get_running_loop().create_task(self._live(way))
 
     async def wait_ready(self) -> None:
         """Returns when this start is ready; raises `StartFailed`."""
@@ -105,6 +102,8 @@ class Life:
         server = self.server
         try:
             explanation = await self._serve(way)
+        except StoppedElsewhere:
+            explanation = None
         except MeshtuiError as error:
             explanation = explain_error(error)
         except Exception:
@@ -139,10 +138,9 @@ class Life:
         self._settle(None)
         record = await process.exited()
         # Who asks from now on waits for what follows.
-        self._outcome = asyncio.get_running_loop().create_future()
-        self._outcome.add_done_callback(lambda f: f.cancelled() or f.exception())
+        self._outcome = _new_outcome()
         server.process = None
-        if record.state == "exited" and record.stop_requested is not None:
+        if record.was_stopped:
             return None
         return await self._starter.why_ended(server, record)
 
@@ -163,6 +161,12 @@ class Life:
             self._outcome.set_result(None)
         else:
             self._outcome.set_exception(error)
+
+
+def _new_outcome() -> asyncio.Future[None]:
+    outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    outcome.add_done_callback(lambda f: f.cancelled() or f.exception())  # nobody needs to wait
+    return outcome
 
 
 def explain_error(error: MeshtuiError) -> Explanation:

@@ -53,6 +53,11 @@ class SupervisorRecord(msgspec.Struct, frozen=True, kw_only=True):
     left: tuple[int, ...] = ()
 
     @property
+    def was_stopped(self) -> bool:
+        """Whether it ended because somebody asked for it."""
+        return self.state == "exited" and self.stop_requested is not None
+
+    @property
     def identity(self) -> ProcessId:
         return ProcessId(self.pid, self.start_ticks, self.boot)
 

@@ -42,6 +42,7 @@ _RECHECK_TIMEOUT_S = 30.0
 _NOT_INHERITED = frozenset(
     ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 )
+_ORDER = (Phase.STARTING, Phase.LOADING_WEIGHTS, Phase.WARMING)
 PORT_IN_USE = "port-in-use"
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,10 @@ class EngineDidNotStart(StartFailed):
     def __init__(self, explanation: Explanation) -> None:
         super().__init__(explanation.cause, hint=explanation.fix, explanation=explanation)
         self.why = explanation
+
+
+class StoppedElsewhere(Exception):
+    """Not this manager, but another one or a person, asked the supervisor to stop."""
 
 
 class Starter:
@@ -272,6 +277,9 @@ class Starter:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if ending.done():
+                if ending.result().was_stopped:
+                    server.process = None
+                    raise StoppedElsewhere
                 raise EngineDidNotStart(await self.why_ended(server, ending.result()))
             if answering.done():
                 answering.result()
@@ -343,6 +351,10 @@ async def _follow(server: Server, reader: LogReader, enough: asyncio.Event) -> N
         tail.close()
 
 
+def _place(phase: Phase | None) -> int:
+    return _ORDER.index(phase) if phase in _ORDER else -1
+
+
 def _read(server: Server, reader: LogReader, lines: list[str]) -> None:
     for line in lines:
         try:
@@ -352,9 +364,10 @@ def _read(server: Server, reader: LogReader, lines: list[str]) -> None:
             continue
         if update is None or not server.phase.is_starting:
             continue
-        if update.phase in (Phase.STARTING, Phase.LOADING_WEIGHTS, Phase.WARMING):
+        # An adopted start is read again from its beginning, and does not go back.
+        if update.phase in _ORDER and _place(update.phase) > _place(server.phase):
             server.enter(update.phase)
-        if update.progress is not None or update.message is not None:
+        if update.phase in (None, server.phase):
             server.report(update.progress, update.message)
         if update.context_length is not None:
             server.change(context_length=update.context_length)
