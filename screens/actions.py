@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from textual.app import App
 from textual.binding import Binding
@@ -22,7 +23,7 @@ class Action:
     possible: bool
 
 
-def of_screen(screen: Screen[object]) -> list[Action]:
+def of_screen(screen: Screen[Any]) -> list[Action]:
     """What the screen itself offers."""
     kinds = [kind for kind in type(screen).__mro__ if issubclass(kind, WorkScreen)]
     return _distinct(
@@ -30,7 +31,7 @@ def of_screen(screen: Screen[object]) -> list[Action]:
     )
 
 
-def of_app(app: App[object]) -> list[Action]:
+def of_app(app: App[Any]) -> list[Action]:
     """What is offered everywhere."""
     return _distinct(_of(app, type(app).__dict__.get("BINDINGS", ())))
 

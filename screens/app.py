@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,9 +20,11 @@ from meshtui.domain.text import one_line
 from . import clipboard, memory, words
 from .registry import SCREENS
 from .state import Link, State
+from .work import start
 
 if TYPE_CHECKING:
     from meshtui.client import ControllerClient
+
 
 class MeshtuiApp(App[None]):
     """The workstation."""
@@ -30,12 +33,27 @@ class MeshtuiApp(App[None]):
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit"),
+        Binding(
+            "ctrl+q",
+            "quit",
+            "Quit",
+            tooltip="Quit; servers go on running",
+            show=False,
+            priority=True,
+            id="app.quit",
+        ),
         Binding("ctrl+p", "commands", "Commands", key_display="^p", id="app.commands"),
         Binding("colon", "commands", "Commands", show=False, id="app.commands.colon"),
-        Binding("f1", "help", "Help", show=False, id="app.help"),
+        Binding("f1", "help", "Help", tooltip="What the keys do here", show=False, id="app.help"),
         Binding("question_mark", "help", "Help", show=False, id="app.help.question"),
-        Binding("exclamation_mark", "problems", "Problems", show=False, id="app.problems"),
+        Binding(
+            "exclamation_mark",
+            "problems",
+            "Problems",
+            tooltip="List the problems",
+            show=False,
+            id="app.problems",
+        ),
         Binding("ctrl+c", "help_quit", show=False, system=True, id="app.ctrl_c"),
         *(
             Binding(
@@ -104,9 +122,7 @@ class MeshtuiApp(App[None]):
     def _connect(self) -> None:
         from .link import follow
 
-        self.run_worker(
-            follow(self.client, self.state, self._publish), group="link", exit_on_error=False
-        )
+        start(self, partial(follow, self.client, self.state, self._publish), group="link")
 
     def _publish(self, event: ControllerEvent | None) -> None:
         if event is None:
@@ -122,18 +138,19 @@ class MeshtuiApp(App[None]):
 
     def say(self, message: str, severity: Any = "information", *, title: str = "") -> None:
         """A toast. Its text may come from outside, so it is never read as markup."""
-        self.notify(
-            one_line(message, 600), title=one_line(title), severity=severity, markup=False
-        )
+        self.notify(one_line(message, 600), title=one_line(title), severity=severity, markup=False)
 
     def copy_to_clipboard(self, text: str) -> None:
         """By OSC 52 always, by tmux too where we are inside it."""
         super().copy_to_clipboard(text)
-        self.run_worker(clipboard.to_tmux(text), group="clipboard", exit_on_error=False)
+        start(self, partial(self._to_tmux, text), group="clipboard")
+
+    async def _to_tmux(self, text: str) -> None:
+        await clipboard.to_tmux(text)
 
     def copy(self, text: str, what: str) -> None:
         """Copies and says which way it went."""
-        self.run_worker(self._copy(text, what), group="clipboard", exit_on_error=False)
+        start(self, partial(self._copy, text, what), group="clipboard")
 
     async def _copy(self, text: str, what: str) -> None:
         super().copy_to_clipboard(text)
@@ -163,7 +180,7 @@ class MeshtuiApp(App[None]):
     def action_commands(self) -> None:
         from .commands import Actions
 
-        if not CommandPalette.is_open(self):
+        if not any(isinstance(screen, CommandPalette) for screen in self.screen_stack):
             self.push_screen(
                 CommandPalette(providers=[Actions], placeholder="What do you want to do?")
             )
@@ -179,13 +196,16 @@ class MeshtuiApp(App[None]):
 
     def save_memory(self) -> None:
         """Writes what is to be remembered, without keeping anyone waiting."""
-        self.run_worker(self._remember(), group="memory", exit_on_error=False)
+        start(self, self._remember, group="memory")
 
     async def _remember(self) -> None:
         try:
             await asyncio.to_thread(memory.remember, self.memory)
         except OSError as error:
             self.say(f"The draft could not be kept: {error}", "warning")
+
+    async def on_unmount(self) -> None:
+        await self.client.close()
 
     async def action_quit(self) -> None:
         """Ends the app; the controller and its servers go on."""

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 async def save_text(app: "MeshtuiApp", name: str, text: str) -> None:
     """Writes it, and says where or why not; an existing file is kept."""
-    path = Path(name).expanduser().absolute()
+    path = Path(name)
     try:
-        await asyncio.to_thread(_write_new, path, text)
+        path = await asyncio.to_thread(_write_new, path, text)
     except FileExistsError:
         app.say(f"{path} exists already and was left as it is; choose another name.", "error")
     except OSError as error:
@@ -21,6 +21,8 @@ async def save_text(app: "MeshtuiApp", name: str, text: str) -> None:
         app.say(f"Saved as {path}.")
 
 
-def _write_new(path: Path, text: str) -> None:
+def _write_new(path: Path, text: str) -> Path:
+    path = path.expanduser().absolute()
     with path.open("x", encoding="utf-8") as file:
         file.write(text if text.endswith("\n") else text + "\n")
+    return path

@@ -93,7 +93,9 @@ def live_parts(state: State) -> list[list[Part]]:
     if state.link is Link.STARTING:
         return [[(words.WORKING, "$warning"), (" starting controller…", "$muted")]]
     if state.link is Link.LOST:
-        parts.append([(words.ATTENTION, "$error bold"), (" controller lost, restarting…", "$error")])
+        parts.append(
+            [(words.ATTENTION, "$error bold"), (" controller lost, restarting…", "$error")]
+        )
         return parts
     for build in state.builds:
         progress = f" {words.percent(build.progress)}" if build.progress is not None else ""
@@ -159,7 +161,7 @@ def _hint(key: str, text: str, action: str) -> Content:
 class WorkScreen(Screen[None]):
     """A screen with header and footer that is told of every change of the state."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-narrow"),
         (108, "-wide"),
     ]

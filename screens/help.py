@@ -1,6 +1,7 @@
 """What the keys do here and everywhere, and what is wrong outside of servers."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from textual.content import Content
 from textual.screen import Screen
@@ -14,7 +15,7 @@ from .widgets.dialogs import Reader
 class HelpScreen(Reader):
     """Made from the bindings themselves, so that it cannot be out of date."""
 
-    def __init__(self, screen: Screen[object]) -> None:
+    def __init__(self, screen: Screen[Any]) -> None:
         super().__init__()
         self._below = screen
 

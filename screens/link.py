@@ -44,4 +44,3 @@ async def follow(
         publish(None)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-

@@ -19,6 +19,7 @@ from meshtui.domain.text import one_line, sanitise
 from .. import words
 from ..frame import WorkScreen, workstation
 from ..studio.passages import phase_line, report
+from ..work import start
 from .log import ServerLog
 from .rows import idle_text, up_text
 
@@ -72,11 +73,11 @@ class ServerDetails(WorkScreen):
         if server is None:
             facts.update(Content.styled("This server was removed.", "$muted"))
             return
-        width = max(40, min(self.size.width - 6, 120))
+        width = max(40, min(self.size.width - 6, 96))
         facts.update(Content("\n").join(_lines(server, time.time(), width)))
 
     def action_start_stop(self) -> None:
-        self.run_worker(self._start_stop(), group="commands", exit_on_error=False)
+        start(self, self._start_stop, group="commands")
 
     async def _start_stop(self) -> None:
         app, server = workstation(self), self._server

@@ -18,6 +18,7 @@ from .. import words
 from ..frame import WorkScreen, workstation
 from ..widgets.fields import Field
 from ..widgets.log_view import MAX_LINES, LogView
+from ..work import start
 
 _FLUSH_S = 1 / 30
 
@@ -71,7 +72,7 @@ class LogScreen(WorkScreen):
     def _read(self) -> None:
         self._view.clear()
         self._buffer, self._state = [], ""
-        self.run_worker(partial(self._follow, self._previous), exclusive=True, exit_on_error=False)
+        start(self, partial(self._follow, self._previous), latest=True)
         self._about()
 
     async def _follow(self, previous: bool) -> None:

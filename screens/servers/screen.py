@@ -1,6 +1,7 @@
 """The list of servers, and below it the runtimes."""
 
 from collections.abc import Awaitable
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -17,6 +18,7 @@ from .. import words
 from ..frame import WorkScreen, workstation
 from ..widgets.dialogs import Confirm
 from ..widgets.table import Table
+from ..work import start
 from . import rows
 
 
@@ -144,7 +146,7 @@ class ServersScreen(WorkScreen):
     # Commands
 
     def _send(self, command: Awaitable[object], done: str = "") -> None:
-        self.run_worker(self._sent(command, done), group="commands", exit_on_error=False)
+        start(self, partial(self._sent, command, done), group="commands")
 
     async def _sent(self, command: Awaitable[object], done: str) -> None:
         app = workstation(self)
@@ -211,8 +213,8 @@ class ServersScreen(WorkScreen):
                 f"{words.size(runtime.size_bytes)} in {one_line(runtime.path or '')}",
                 "Servers that need it build it again.",
             ]
-            command = client.delete_runtime
-            name, question = runtime.name, f"Remove the runtime {one_line(runtime.name)}?"
+            command = partial(client.delete_runtime, runtime.name)
+            question = f"Remove the runtime {one_line(runtime.name)}?"
         elif self._server:
             server = self._server
             details = [
@@ -220,10 +222,11 @@ class ServersScreen(WorkScreen):
                 "list, its log and the log before.",
                 "The model's files and your history stay.",
             ]
-            command, name, question = client.remove_server, server.id, "Remove this server?"
+            command = partial(client.remove_server, server.id)
+            question = "Remove this server?"
         else:
             return
         self.app.push_screen(
             Confirm(question, details, "Remove"),
-            lambda yes: self._send(command(name), "Removed.") if yes else None,
+            lambda yes: self._send(command(), "Removed.") if yes else None,
         )

@@ -5,7 +5,7 @@ from typing import ClassVar
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.widgets import Static
 
@@ -35,19 +35,25 @@ class Answers(VerticalScroll, can_focus=True):
         self._current: Block | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="empty")
+        # At least as high as the pane: an anchored pane would push fewer rows to its bottom.
+        with Vertical(id="stack"):
+            yield Static("", id="empty")
 
     def on_mount(self) -> None:
         self.anchor()
 
     @property
     def blocks(self) -> list[Block]:
-        return [child for child in self.children if isinstance(child, Block)]
+        return [child for child in self._stack.children if isinstance(child, Block)]
+
+    @property
+    def _stack(self) -> Vertical:
+        return self.query_one("#stack", Vertical)
 
     @property
     def current(self) -> Block | None:
         """The block that the keys act on."""
-        return self._current if self._current in self.children else None
+        return self._current if self._current in self._stack.children else None
 
     def add(self, answer: Answer, *, raw: bool) -> Block:
         """A new block at the bottom; it becomes the current one."""
@@ -55,7 +61,7 @@ class Answers(VerticalScroll, can_focus=True):
         for old in self.blocks[: max(0, len(self.blocks) + 1 - MAX_BLOCKS)]:
             old.remove()
         self.query_one("#empty").display = False
-        self.mount(block)
+        self._stack.mount(block)
         self._choose(block, scroll=False)
         self.anchor()
         return block
@@ -63,7 +69,7 @@ class Answers(VerticalScroll, can_focus=True):
     def clear(self) -> None:
         """Takes all blocks away; they stay in the history."""
         self._current = None
-        self.remove_children(Block)
+        self._stack.remove_children(Block)
         self.query_one("#empty").display = True
         self.post_message(self.Moved())
 

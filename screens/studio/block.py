@@ -15,6 +15,7 @@ from .. import words
 from ..frame import workstation
 from ..widgets.tones import Part, Tones
 from ..widgets.wrapping import WrappedText, fit_cells, wrap
+from ..work import start
 from . import passages
 from .answer import Answer, Standing
 
@@ -104,13 +105,13 @@ class Block(Widget):
         if self.raw or not self.answer.standing.is_over or not self._width:
             return
         if self._markdown_for != (self._width, self.app.theme) and self.answer.text.strip():
-            self.run_worker(self._render_markdown, exclusive=True, exit_on_error=False)
+            start(self, self._render_markdown, latest=True)
 
     async def _render_markdown(self) -> None:
         width, theme, text = self._width, self.app.theme, self.answer.text
+        names = {name: name for name in ("strong", "muted", "key", "foreground")}
         colours = {
-            name: str(self._tones[f"${name}"].color and self._tones[f"${name}"].color.name or "default")
-            for name in ("strong", "muted", "key", "foreground")
+            use: self._tones.colour(name) for use, name in {**names, "code": "surface"}.items()
         }
         strips = await asyncio.to_thread(
             _markdown_strips, text, width, workstation(self).code_style, colours
@@ -192,7 +193,9 @@ class Block(Widget):
             lines.append([(row, "$muted")])
         for notice in answer.notices:
             for number, row in enumerate(wrap(notice, max(10, width - 2))):
-                lines.append([(f"{words.ATTENTION} " if not number else "  ", "$warning"), (row, "$muted")])
+                lines.append(
+                    [(f"{words.ATTENTION} " if not number else "  ", "$warning"), (row, "$muted")]
+                )
         return lines
 
     def render_line(self, y: int) -> Strip:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -15,6 +16,7 @@ from .. import words
 from ..frame import workstation
 from ..state import State
 from ..widgets.dialogs import Choice, Confirm, Finder
+from ..work import start
 
 _DEBOUNCE_S = 0.12
 _SHOWN_RUNS = 200
@@ -87,7 +89,7 @@ class History(Finder):
 
     def action_star(self) -> None:
         if run := self._runs.get(self.highlighted or ""):
-            self.run_worker(self._star(run), exit_on_error=False)
+            start(self, partial(self._star, run))
 
     async def _star(self, run: Run) -> None:
         try:
@@ -106,7 +108,7 @@ class History(Finder):
             self.app.push_screen(question, lambda yes: self._delete(run) if yes else None)
 
     def _delete(self, run: Run) -> None:
-        self.run_worker(self._deleted(run), exit_on_error=False)
+        start(self, partial(self._deleted, run))
 
     async def _deleted(self, run: Run) -> None:
         try:

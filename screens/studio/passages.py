@@ -17,7 +17,12 @@ _SHORT_PHASE_S = 0.5
 
 
 def way_there(
-    server: ServerStatus | None, label: str, connection: str, now: float, waited_s: float, width: int
+    server: ServerStatus | None,
+    label: str,
+    connection: str,
+    now: float,
+    waited_s: float,
+    width: int,
 ) -> list[Line]:
     """The phases of a start: those lived through with their times, then those to come."""
     lines: list[Line] = [
@@ -33,10 +38,11 @@ def way_there(
         lines.append(_step(words.WORKING, "$warning", "Ask controller", "", "", width))
     for phase in words.still_to_come(tuple(record.phase for record in lived)):
         lines.append(_step(words.ABSENT, "$muted", words.to_do(phase), "", "", width))
-    hint = "Your prompt runs when it is ready. esc cancels."
-    if width >= 74:
-        hint = "Your prompt runs when it is ready. Starting goes on if you leave. esc cancels."
-    return [*lines, [("  " + hint, "$muted")]]
+    hint = "  Your prompt runs when it is ready. You can close the terminal."
+    end = "esc cancels"
+    if len(hint) + len(end) + 2 <= width:
+        hint += " " * (width - len(hint) - len(end)) + end
+    return [*lines, [(hint, "$muted")]]
 
 
 def phase_line(record: PhaseRecord, now: float, width: int, *, going_on: bool) -> Line:
@@ -55,7 +61,9 @@ def failure(
     explanation: Explanation, server: ServerStatus | None, verb: str, width: int
 ) -> list[Line]:
     """What happened, why, and which key helps."""
-    lines: list[Line] = [[(f"{words.FAILED} ", "$error"), (_headline(server, verb), "$strong bold")]]
+    lines: list[Line] = [
+        [(f"{words.FAILED} ", "$error"), (_headline(server, verb), "$strong bold")]
+    ]
     for text, tone in ((explanation.cause, ""), (explanation.fix, "$muted")):
         for line in sanitise(text).split("\n"):
             lines += [[("  " + row, tone)] for row in wrap(line, max(10, width - 2))]

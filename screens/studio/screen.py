@@ -1,6 +1,7 @@
 """The prompt studio: the prompt at the left, its answers at the right."""
 
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from meshtui.domain.generation import ChatMessage, ChatRequest
 from .. import words
 from ..frame import WorkScreen, workstation
 from ..state import Link
+from ..work import start
 from . import parameters
 from .answer import Answer, Standing
 from .answers import Answers
@@ -27,6 +29,32 @@ from .passages import report
 
 _FLUSHES_PER_S = 30
 _FLUSHES_PER_TICK = 6
+
+
+def _key(
+    keys: str, action: str, name: str, what: str = "", *, show: bool = True, first: bool = False
+) -> Binding:
+    """A binding whose id stays the same when its keys are changed."""
+    more = "" if show else ".more"
+    return Binding(
+        keys, action, name, tooltip=what, show=show, priority=first, id=f"studio.{action}{more}"
+    )
+
+
+def _allows(answer: Answer, action: str) -> bool:
+    """Whether an action means something for an answer as it stands."""
+    match action:
+        case "copy":
+            return bool(answer.text) or answer.explanation is not None
+        case "save" | "toggle_raw":
+            return bool(answer.text)
+        case "star":
+            return answer.standing.is_over and answer.run_id is not None
+        case "rerun":
+            return answer.standing.is_over
+        case "log":
+            return answer.server_id is not None
+    return True
 
 
 class StudioScreen(WorkScreen):
@@ -43,22 +71,26 @@ class StudioScreen(WorkScreen):
         "Several stop texts are separated by |, and \\n means a new line.",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel_run", "Cancel", id="studio.cancel"),
-        Binding("ctrl+r,f5", "run", "Run", id="studio.run"),
-        Binding("y", "copy", "Copy", id="studio.copy"),
-        Binding("r", "rerun", "Run again", id="studio.rerun"),
-        Binding("l", "log", "Log", id="studio.log"),
-        Binding("m,ctrl+t", "toggle_raw", "Raw/Markdown", id="studio.raw"),
-        Binding("s", "star", "Star", id="studio.star"),
-        Binding("e", "edit", "Edit", id="studio.edit"),
-        Binding("w,ctrl+s", "save", "Save", id="studio.save"),
-        Binding("ctrl+pagedown", "page('answers')", "Answers", id="studio.answers"),
-        Binding("ctrl+pageup", "page('prompt')", "Prompt", id="studio.prompt"),
-        Binding("ctrl+n", "new", "New", id="studio.new"),
-        Binding("ctrl+l", "model", "Model", id="studio.model"),
-        Binding("ctrl+o", "history", "History", id="studio.history"),
-        Binding("h", "history", "History", show=False, id="studio.history.letter"),
-        Binding("ctrl+g", "chat", "Chat", id="studio.chat"),
+        _key("escape", "cancel_run", "Cancel", "Cancel the answer that is on its way"),
+        _key("escape", "back", "Back", "Between the editor and the answers", show=False),
+        _key("ctrl+r,f5", "run", "Run", "Run the prompt"),
+        _key("y", "copy", "Copy", "Copy the marked answer, or the report of its failure"),
+        _key("r", "rerun", "Run again", "Run the marked answer's prompt again"),
+        _key("l", "log", "Log", "Open the log of the marked answer's server"),
+        _key("m", "toggle_raw", "Raw/Markdown", "Switch between Markdown and plain text"),
+        _key("s", "star", "Star", "Star the marked answer, or take its star"),
+        _key("e", "edit", "Edit", "Put the marked answer's prompt into the editor"),
+        _key("w", "save", "Save", "Save the marked answer to a file"),
+        # Before the widgets: those that scroll have these keys for going sideways.
+        _key("ctrl+pagedown", "page('answers')", "Answers", "Show the answers", first=True),
+        _key("ctrl+pageup", "page('prompt')", "Prompt", "Show the prompt", first=True),
+        _key("ctrl+n", "new", "New", "Start anew: empty editor, no conversation"),
+        _key("ctrl+l", "model", "Model", "Choose a model"),
+        _key("ctrl+o", "history", "History", "Find and restore a past run"),
+        _key("ctrl+g", "chat", "Chat", "Switch between single prompts and chat"),
+        _key("h", "history", "History", show=False),
+        _key("ctrl+t", "toggle_raw", "Raw/Markdown", show=False),
+        _key("ctrl+s", "save", "Save", show=False),
     ]
 
     def __init__(self) -> None:
@@ -156,10 +188,10 @@ class StudioScreen(WorkScreen):
         block = self._answers.current
         if action == "cancel_run":
             return self._live is not None
-        if action in ("copy", "star", "edit", "save", "rerun", "toggle_raw"):
-            return block is not None
-        if action == "log":
-            return block is not None and block.answer.server_id is not None
+        if action == "run":
+            return self._live is None
+        if action in ("copy", "star", "edit", "save", "rerun", "toggle_raw", "log"):
+            return block is not None and _allows(block.answer, action)
         if action == "page":
             return self.has_class("-narrow") and self.has_class("-answers") != (
                 parameters == ("answers",)
@@ -205,7 +237,7 @@ class StudioScreen(WorkScreen):
         option = workstation(self).state.option(request.connection, request.model)
         label = option.label if option else request.model.rpartition("/")[2]
         block = self._answers.add(Answer(request, label), raw=self._raw)
-        worker = self.run_worker(self._consume(block), group="runs", exit_on_error=False)
+        worker = start(self, partial(self._consume, block), group="runs")
         self._live = (block, worker)
         self._clock.resume()
         if self.has_class("-narrow"):
@@ -294,12 +326,11 @@ class StudioScreen(WorkScreen):
 
     def action_star(self) -> None:
         if block := self._answers.current:
-            self.run_worker(self._star(block), group="star", exit_on_error=False)
+            start(self, partial(self._star, block))
 
     async def _star(self, block: Block) -> None:
         answer, app = block.answer, workstation(self)
-        if answer.run_id is None or not answer.standing.is_over:
-            app.say("It can be starred once it has ended.", "warning")
+        if answer.run_id is None:
             return
         try:
             await app.client.star_run(answer.run_id, not answer.starred)
@@ -341,7 +372,7 @@ class StudioScreen(WorkScreen):
     def _save(self, name: str, text: str) -> None:
         from ..files import save_text
 
-        self.run_worker(save_text(workstation(self), name, text), exit_on_error=False)
+        start(self, partial(save_text, workstation(self), name, text))
 
     # The prompt
 
@@ -370,7 +401,8 @@ class StudioScreen(WorkScreen):
     def action_model(self) -> None:
         from .finders import ModelPicker
 
-        current = self._option and f"{self._option.connection}\n{self._option.enabled.model}"
+        option = self._option
+        current = f"{option.connection}\n{option.enabled.model}" if option else None
         picker = ModelPicker(workstation(self).state, current)
         self.app.push_screen(picker, self._model_chosen)
 
@@ -389,7 +421,7 @@ class StudioScreen(WorkScreen):
 
     def _run_chosen(self, run_id: str | None) -> None:
         if run_id:
-            self.run_worker(self._show_run(run_id), group="history", exit_on_error=False)
+            start(self, partial(self._show_run, run_id))
 
     async def _show_run(self, run_id: str) -> None:
         app = workstation(self)

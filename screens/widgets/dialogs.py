@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from ..work import start
 from .fields import Field
 
 Choice = tuple[str, Content]
@@ -153,7 +154,7 @@ class Finder(ModalScreen[str | None]):
     def look_up(self) -> None:
         """Fills the list anew; a newer call replaces one that is still running."""
         query = self.query_one("#query", Field).value
-        self.run_worker(partial(self._fill, query), exclusive=True, exit_on_error=False)
+        start(self, partial(self._fill, query), latest=True)
 
     async def _fill(self, query: str) -> None:
         found = await self.choices(query)

@@ -111,7 +111,7 @@ class LogView(ScrollView, can_focus=True):
         segments, at = [Segment(" ", base)], 0
         if self.search:
             here = self.found is not None and self._first_row[self.found] == number
-            mark = base + self._tones["reverse bold" if here else "reverse"]
+            mark = base + self._tones["reverse bold" if here else "$strong on $cursor-line"]
             for match in re.finditer(re.escape(self.search), row, re.IGNORECASE):
                 segments += [Segment(row[at : match.start()], base), Segment(match[0], mark)]
                 at = match.end()

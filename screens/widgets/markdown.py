@@ -5,12 +5,12 @@ every paragraph, and neither links nor actions are in it.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markdown import CodeBlock, Heading, Markdown
+from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
 from rich.syntax import Syntax
 from rich.text import Text
 from rich.theme import Theme
@@ -23,12 +23,13 @@ LIMIT_CHARS = 60_000
 
 class _Fence(CodeBlock):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        background = console.get_style("code.background").color
         yield Syntax(
             str(self.text).rstrip("\n"),
             self.lexer_name,
             theme=self.theme,
             word_wrap=True,
-            background_color="default",
+            background_color=background.name if background else "default",
             padding=(0, 2),
         )
 
@@ -41,7 +42,7 @@ class _Heading(Heading):
 
 
 class _Answer(Markdown):
-    elements = {
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {
         **Markdown.elements,
         "fence": _Fence,
         "code_block": _Fence,
@@ -68,10 +69,12 @@ def _keep_line_breaks(tokens: list[Token]) -> None:
 def render(text: str, width: int, code_style: str, colours: Mapping[str, str]) -> list[Strip]:
     """The lines of a Markdown text, `width` cells wide. `text` must be sanitised.
 
-    `colours` are `strong`, `muted`, `key` and `foreground` as Rich names or `#rrggbb`. May take
+    `colours` are `strong`, `muted`, `key`, `foreground` and `code` (the background of fences) as
+    Rich names or `#rrggbb`. May take
     a second for a long text: call it in a thread.
     """
     styles: dict[str, Any] = {
+        "code.background": colours["code"],
         "markdown.h1": f"bold underline {colours['strong']}",
         "markdown.h2": f"bold {colours['strong']}",
         "markdown.h3": f"bold {colours['strong']}",

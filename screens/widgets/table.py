@@ -49,7 +49,6 @@ class Table(ScrollView, can_focus=True):
         Binding("pagedown", "page(1)", "Page down", show=False, id="table.page_down"),
         Binding("home", "move(-1000000)", "First", show=False, id="table.first"),
         Binding("end", "move(1000000)", "Last", show=False, id="table.last"),
-        Binding("enter", "open", "Details", show=False, id="table.open"),
     ]
 
     cursor: reactive[int] = reactive(0)
@@ -63,7 +62,9 @@ class Table(ScrollView, can_focus=True):
 
         key: str
 
-    def __init__(self, columns: Sequence[Column], *, empty: str = "", id: str | None = None) -> None:
+    def __init__(
+        self, columns: Sequence[Column], *, empty: str = "", id: str | None = None
+    ) -> None:
         super().__init__(id=id)
         self._columns = tuple(columns)
         self._empty = empty
@@ -135,11 +136,10 @@ class Table(ScrollView, can_focus=True):
                 return self._tones.strip([("   ", ""), (self._empty, "$muted")], base, width)
             return Strip.blank(width, base)
         chosen = number == self.cursor
+        chosen = chosen and self.has_focus
         if chosen:
-            tone = "$strong on $cursor-line" if self.has_focus else "on $boost"
-            if self.app.native_ansi_color:
-                tone = "reverse" if self.has_focus else "bold"
-            base += self._tones[tone]
+            ansi = self.app.native_ansi_color
+            base += self._tones["reverse" if ansi else "$strong on $cursor-line"]
         return self._line(self._rows[number].cells, base, "▌" if chosen else "", width)
 
     def _line(self, cells: tuple[Part, ...], base: RichStyle, mark: str, width: int) -> Strip:
@@ -157,9 +157,7 @@ class Table(ScrollView, can_focus=True):
     def watch_cursor(self, old: int, new: int) -> None:
         if old != new:
             self.refresh()
-            self.scroll_to_region(
-                Region(0, new, 1, 2), animate=False, force=True, immediate=True
-            )
+            self.scroll_to_region(Region(0, new, 1, 2), animate=False, force=True, immediate=True)
             self.post_message(self.Moved())
 
     def validate_cursor(self, cursor: int) -> int:

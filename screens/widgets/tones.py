@@ -29,6 +29,11 @@ class Tones:
             self._known[tone] = style
         return style
 
+    def colour(self, name: str) -> str:
+        """A theme colour as Rich names it."""
+        colour = self[f"${name}"].color
+        return colour.name if colour and not colour.is_default else "default"
+
     def strip(self, parts: Iterable[Part], base: RichStyle, width: int | None = None) -> Strip:
         """One line of parts over a base style; filled up or cropped to `width` cells."""
         strip = Strip([Segment(text, base + self[tone]) for text, tone in parts if text])

@@ -205,7 +205,9 @@ class ScriptedClient(ControllerClient):
         self, limit: int = 100, search: str | None = None, before: float | None = None
     ) -> list[Run]:
         needle = (search or "").casefold()
-        texts = {run.id: run.answer + "".join(m.content for m in run.messages) for run in self.stored}
+        texts = {
+            run.id: run.answer + "".join(m.content for m in run.messages) for run in self.stored
+        }
         return [run for run in self.stored if needle in texts[run.id].casefold()][:limit]
 
     async def run(self, run_id: str) -> Run:
