@@ -11,6 +11,7 @@ from meshtui.domain.text import one_line
 
 # Configurations are a few kB; quantization maps of large ones reach some hundred kB.
 _MAX_JSON_BYTES = 16 * 1024 * 1024
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +30,6 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     has_vision: bool = False
     pipeline: str | None = None
     gguf_files: tuple[str, ...] = ()
-    has_safetensors: bool = False
     weights_bytes: int = 0
     context_length: int | None = None
     kv_bytes_per_token: int | None = None
@@ -51,21 +51,22 @@ def read_facts(model_dir: Path) -> ModelFacts:
     config = _json(model_dir / "config.json")
     index = _json(model_dir / "model_index.json")
     tokenizer = _json(model_dir / "tokenizer_config.json")
-    names = sorted(entry.name for entry in model_dir.iterdir() if entry.is_file())
-    weights = [n for n in names if n.endswith((".safetensors", ".bin", ".pt", ".gguf"))]
-    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
-    assert isinstance(text, dict)
+    sizes = _file_sizes(model_dir)
+    inner = config.get("text_config")
+    text: dict[str, Any] = inner if isinstance(inner, dict) else config
+    architectures, model_type = config.get("architectures"), config.get("model_type")
     return ModelFacts(
         has_config=bool(config),
-        architectures=tuple(str(a) for a in config.get("architectures") or ()),
-        model_type=config.get("model_type"),
+        architectures=tuple(a for a in architectures if isinstance(a, str))
+        if isinstance(architectures, list)
+        else (),
+        model_type=model_type if isinstance(model_type, str) else None,
         quantization=_quantization(config),
         custom_code=bool(config.get("auto_map")),
         has_vision="vision_config" in config,
         pipeline=str(index.get("_class_name", "a pipeline")) if index else None,
-        gguf_files=tuple(n for n in names if n.endswith(".gguf")),
-        has_safetensors=any(n.endswith(".safetensors") for n in names),
-        weights_bytes=sum((model_dir / n).stat().st_size for n in weights),
+        gguf_files=tuple(name for name in sizes if name.endswith(".gguf")),
+        weights_bytes=sum(size for name, size in sizes.items() if name.endswith(_WEIGHTS)),
         context_length=_context_length(text),
         kv_bytes_per_token=_kv_bytes_per_token(text),
         generation=_json(model_dir / "generation_config.json"),
@@ -75,6 +76,18 @@ def read_facts(model_dir: Path) -> ModelFacts:
         },
         parses_tools="response_template" in tokenizer,
     )
+
+
+def _file_sizes(model_dir: Path) -> dict[str, int]:
+    """Names and sizes of the folder's files, by name."""
+    try:
+        files = sorted(entry for entry in model_dir.iterdir() if entry.is_file())
+        return {entry.name: entry.stat().st_size for entry in files}
+    except OSError as error:
+        raise InvalidInput(
+            f"The model folder cannot be read: {error.strerror}.",
+            hint="Check the owner and the permissions of the cache folder.",
+        ) from error
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class TransformersAdapter:
     def prepare_chat(
         self, body: Mapping[str, Any], *, model_dir: Path, context_length: int | None
     ) -> PreparedRequest:
-        facts = _facts(model_dir, _changed_at(model_dir))
+        facts = _facts(model_dir, _state(model_dir))
         return prepare(body, facts, context_length or facts.context_length)
 
     def translator(self, prepared: PreparedRequest) -> StreamTranslator:
@@ -92,16 +92,20 @@ class TransformersAdapter:
 
 
 @lru_cache(maxsize=32)
-def _facts(model_dir: Path, changed_at: int) -> ModelFacts:
+def _facts(model_dir: Path, state: tuple[int, ...]) -> ModelFacts:
     """Read once for each state of the folder: requests are frequent, changes are not."""
     return read_facts(model_dir)
 
 
-def _changed_at(model_dir: Path) -> int:
-    try:
-        return model_dir.stat().st_mtime_ns
-    except OSError:
-        return 0
+def _state(model_dir: Path) -> tuple[int, ...]:
+    """When the files that requests depend on last changed."""
+    state = []
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        try:
+            state.append((model_dir / name).stat().st_mtime_ns)
+        except OSError:
+            state.append(0)
+    return tuple(state)
 
 
 def _context_length(facts: ModelFacts, wanted: int | None) -> int | None:
