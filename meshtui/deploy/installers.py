@@ -139,7 +139,9 @@ class Pip:
         what else it asks for is required directly. Only packages that the plan itself names are
         looked at; a contradiction deeper down stays one."""
         report = work / "report.json"
-        listed = _write(work / "requested.txt", plan.requirements)
+        overridden = {requirement_name(text) for text in plan.overrides}
+        asked = tuple(r for r in plan.requirements if requirement_name(r) not in overridden)
+        listed = _write(work / "requested.txt", asked)
         dry = ["--dry-run", "--ignore-installed", "--no-deps", "--report", str(report)]
         await run([*pip, *dry, "-r", listed, *extra_args], PipReader())
         return detach_overridden(
