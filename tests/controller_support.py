@@ -10,7 +10,7 @@ As a process of its own, found by whatever looks for the user's controller:
 
     with controller_process({"fake/hello": ()}) as process: ...
 
-    XDG_RUNTIME_DIR=... python tests/controller_support.py [--detach] [--socket PATH]
+    XDG_RUNTIME_DIR=... python tests/controller_support.py [--detach] [--socket PATH] [--version V]
 
 Models are given with the options of their engine (see `fake_engine.py --help`); they are enabled
 on the connection `local` by a file in the configuration folder, unless there is one already.
@@ -23,12 +23,14 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
 import tomli_w
 
+import meshtui
 from meshtui.client import ControllerClient
 from meshtui.controller.core import Core
 from meshtui.controller.daemon import listening, main, new_core
@@ -36,7 +38,7 @@ from meshtui.controller.parts import Changes, Managers
 from meshtui.deploy.runtime_types import InstalledRuntime
 from meshtui.deploy.servers import ServerManager
 from meshtui.domain.connection import Connection, EnabledModel
-from meshtui.domain.errors import Conflict, NotFound
+from meshtui.domain.errors import Conflict, NotFound, Unavailable
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import BuildPhase, Package, RuntimeStatus
 from meshtui.domain.task import Engine, EngineChoice
@@ -227,13 +229,14 @@ class ControllerProcess(msgspec.Struct):
 
 @contextmanager
 def controller_process(
-    models: Mapping[str, Sequence[str]] = MODELS,
+    models: Mapping[str, Sequence[str]] = MODELS, *, version: str | None = None
 ) -> Iterator[ControllerProcess]:
-    """It finds its folders in the environment, as the user's own does. At the end its servers
-    are stopped, also those that another controller took over."""
+    """It finds its folders in the environment, as the user's own does, and says that it is of
+    `version`. At the end its servers are stopped, also those that another controller took over,
+    and that controller too."""
     enable(models)
     process = subprocess.Popen(
-        [sys.executable, __file__],
+        [sys.executable, __file__, *(["--version", version] if version else [])],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         start_new_session=True,
@@ -244,8 +247,9 @@ def controller_process(
         assert word == "ready", f"the controller did not start: {word} {where}"
         yield ControllerProcess(process.pid, Path(where))
     finally:
-        with contextlib.suppress(Exception):
-            asyncio.run(stop_everything())
+        # In a thread, because a test's own loop may run here.
+        with contextlib.suppress(Unavailable), ThreadPoolExecutor(1) as thread:
+            thread.submit(lambda: asyncio.run(stop_everything())).result()
         process.kill()
         process.wait()
         process.stdout.close()
@@ -270,4 +274,9 @@ if __name__ == "__main__":
 
         detach()
     enable(MODELS)
-    sys.exit(main(sys.argv[1:], fake_managers))
+    words = sys.argv[1:]
+    if "--version" in words:
+        at = words.index("--version")
+        meshtui.__version__ = words[at + 1]
+        del words[at : at + 2]
+    sys.exit(main(words, fake_managers))

@@ -14,10 +14,20 @@ from meshtui.deploy.local import PREVIOUS_LOG_NAME
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.generation import ChatRequest
 from meshtui.domain.runtime import BuildPhase
+from meshtui.domain.server import Phase
 from meshtui.studio.history import MAX_PAGE
 
 KEEP_ALIVE_S = 15.0
 _MAX_TAIL_LINES = 100_000
+_BEFORE_THE_ENGINE = frozenset(
+    {
+        Phase.QUEUED,
+        Phase.FETCHING_MODEL,
+        Phase.BUILDING_RUNTIME,
+        Phase.SCHEDULING,
+        Phase.PULLING_IMAGE,
+    }
+)
 
 
 class _StartServer(msgspec.Struct):
@@ -124,8 +134,9 @@ def _server_routes(table: web.RouteTableDef, core: Core) -> None:
                 return True
             return all(s.id != server_id or s.phase.is_over for s in core.servers.list())
 
-        core.servers.get(server_id)
-        return await _log(request, path, is_over)
+        # Until the engine is started, the log is still that of the start before.
+        waits = core.servers.get(server_id).phase in _BEFORE_THE_ENGINE
+        return await _log(request, path, is_over, only_new=waits and flag(request, "follow"))
 
 
 def _runtime_routes(table: web.RouteTableDef, core: Core) -> None:
@@ -207,8 +218,10 @@ def _run_routes(table: web.RouteTableDef, core: Core) -> None:
         return answer(await core.history.star(request.match_info["id"], wanted.starred))
 
 
-async def _log(request: web.Request, path: Path, is_over: Callable[[], bool]) -> web.StreamResponse:
-    tail = number(request, "tail", 1000, _MAX_TAIL_LINES)
+async def _log(
+    request: web.Request, path: Path, is_over: Callable[[], bool], *, only_new: bool = False
+) -> web.StreamResponse:
+    tail = 0 if only_new else number(request, "tail", 1000, _MAX_TAIL_LINES)
     response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
     await response.prepare(request)
     follow = flag(request, "follow")

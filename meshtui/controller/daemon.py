@@ -24,7 +24,7 @@ from meshtui.controller.lock import ControllerLock
 from meshtui.controller.logging_setup import log_to
 from meshtui.controller.parts import MakeManagers
 from meshtui.deploy.definitions import shipped_definitions
-from meshtui.domain.errors import MeshtuiError
+from meshtui.domain.errors import MeshtuiError, Unavailable
 from meshtui.settings import paths
 from meshtui.settings.store import Settings
 
@@ -113,7 +113,11 @@ def new_core(socket: Path, make_managers: MakeManagers) -> Core:
 
 def _run(socket: Path, make_managers: MakeManagers) -> int:
     lock = ControllerLock(paths.state_dir() / "controller.lock")
-    if lock.acquire(socket) is None:
+    try:
+        held = lock.acquire(socket)
+    except OSError as error:
+        raise Unavailable(f"{paths.state_dir()} cannot be used: {error}.") from error
+    if held is None:
         holder = lock.holder()
         _say(f"running {holder.socket if holder else socket}")
         return 0

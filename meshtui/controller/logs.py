@@ -30,6 +30,9 @@ async def log_bytes(
             replaced = await asyncio.to_thread(_replaced, path, file)
             if replaced:
                 if file is not None:
+                    # What came between the last look and the replacement.
+                    while data := await asyncio.to_thread(file.read, _BLOCK_BYTES):
+                        yield data
                     file.close()
                 file = await asyncio.to_thread(_open, path)
             elif over:

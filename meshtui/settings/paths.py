@@ -52,7 +52,10 @@ def servers_dir() -> Path:
 
 def socket_path() -> Path:
     """The controller's Unix socket, in a folder that only this user can enter."""
-    return _private(Path(_DIRS.user_runtime_dir)) / "controller.sock"
+    folder = Path(_DIRS.user_runtime_dir)
+    # platformdirs passes over a runtime folder that others can enter, so it is made private too.
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _private(folder) / "controller.sock"
 
 
 def controller_log_path() -> Path:
