@@ -106,6 +106,9 @@ class MeshtuiApp(App[None]):
             "strong": self.current_theme.foreground or "#c0c0c0",
             "key": self.current_theme.primary,
             "cursor-line": self.current_theme.panel or "#303030",
+            # Asked for by the toolkit where a theme leaves the colours to the terminal.
+            "ansi-background": "ansi_black" if self.current_theme.dark else "ansi_white",
+            "ansi-foreground": "ansi_white" if self.current_theme.dark else "ansi_black",
         }
 
     @property

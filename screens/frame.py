@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import ActiveBinding, Binding, BindingType
 from textual.content import Content
 from textual.dom import DOMNode
 from textual.screen import Screen
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .app import MeshtuiApp
 
 Part = tuple[str, str]
+
+_MOST_HINTS = 7
 
 _KEY_NAMES = {
     "escape": "esc",
@@ -135,12 +137,16 @@ class Footer(Widget):
         last = _hint("f1" if typing else "?", "Help", "app.help")
         room = self.size.width - last.cell_length - 1
         line = Content(" ")
-        seen: set[str] = set()
+        order = [b.id for b in type(self.screen).BINDINGS if isinstance(b, Binding)]
+        shown: dict[str, ActiveBinding] = {}
         for bound in active.values():
+            if bound.binding.show and bound.enabled:
+                shown.setdefault(bound.binding.action, bound)
+        for bound in sorted(
+            shown.values(),
+            key=lambda b: order.index(b.binding.id) if b.binding.id in order else len(order),
+        )[:_MOST_HINTS]:
             binding = bound.binding
-            if not binding.show or not bound.enabled or binding.action in seen:
-                continue
-            seen.add(binding.action)
             name = "app." if bound.node is self.app else "screen."
             hint = _hint(binding.key, binding.description, name + binding.action)
             if line.cell_length + hint.cell_length > room:

@@ -68,9 +68,7 @@ class PromptSide(Vertical):
         """A text was edited."""
 
     def compose(self) -> ComposeResult:
-        with Horizontal(classes="row"):
-            yield Static("Model", classes="label")
-            yield ModelLine()
+        yield ModelLine()
         yield Static("System", classes="label section")
         yield Editor(placeholder="optional: how the model should behave", id="system")
         with Horizontal(classes="row section"):

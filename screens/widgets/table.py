@@ -140,7 +140,10 @@ class Table(ScrollView, can_focus=True):
         if chosen:
             ansi = self.app.native_ansi_color
             base += self._tones["reverse" if ansi else "$strong on $cursor-line"]
-        return self._line(self._rows[number].cells, base, "▌" if chosen else "", width)
+        cells = self._rows[number].cells
+        if chosen and self.app.native_ansi_color:
+            cells = tuple((text, "") for text, _tone in cells)
+        return self._line(cells, base, "▌" if chosen else "", width)
 
     def _line(self, cells: tuple[Part, ...], base: RichStyle, mark: str, width: int) -> Strip:
         parts: list[Part] = [(f"{mark:1}", "$primary" if self.has_focus else "$faint")]
