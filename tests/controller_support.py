@@ -18,7 +18,6 @@ on the connection `local` by a file in the configuration folder, unless there is
 
 import asyncio
 import builtins
-import contextlib
 import os
 import subprocess
 import sys
@@ -248,7 +247,7 @@ def controller_process(
         yield ControllerProcess(process.pid, Path(where))
     finally:
         # In a thread, because a test's own loop may run here.
-        with contextlib.suppress(Unavailable), ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(1) as thread:
             thread.submit(lambda: asyncio.run(stop_everything())).result()
         process.kill()
         process.wait()
@@ -256,10 +255,16 @@ def controller_process(
 
 
 async def stop_everything() -> None:
-    """Stops every server and the controller that is found through the environment."""
+    """Stops every server and the controller that is found through the environment. Servers that
+    live on without a controller are taken over by a new one first."""
     client = ControllerClient()
     try:
-        await client.connect(spawn=False)
+        try:
+            await client.connect(spawn=False)
+        except Unavailable:
+            if not any(paths.servers_dir().iterdir()):
+                return
+            await client.connect()
         for server in await client.servers():
             if not server.phase.is_over:
                 await client.stop_server(server.id)

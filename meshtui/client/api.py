@@ -91,9 +91,19 @@ class ControllerClient:
         return await self.info()
 
     async def _greeting(self) -> _Greeting | None:
+        """What the controller says of itself, or None where none answers."""
+        channel = await self._open()
         try:
-            return await (await self._open()).call(_Greeting, "GET", "/controller")
+            return await channel.call(_Greeting, "GET", "/controller")
         except Unavailable:
+            elsewhere = None if self._own_socket else await asyncio.to_thread(launch.told_socket)
+            if elsewhere is None or elsewhere == channel.socket:
+                return None
+        await channel.move_to(elsewhere)
+        try:
+            return await channel.call(_Greeting, "GET", "/controller")
+        except Unavailable:
+            await channel.move_to(socket_path())
             return None
 
     async def _start(self, timeout_s: float) -> _Greeting:

@@ -4,9 +4,10 @@ import asyncio
 import sys
 from pathlib import Path
 
+from meshtui.controller.lock import ControllerLock
 from meshtui.domain.errors import Unavailable
 from meshtui.domain.text import one_line
-from meshtui.settings.paths import controller_log_path
+from meshtui.settings.paths import controller_log_path, state_dir
 
 PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _GONE_TIMEOUT_S = 15.0
@@ -52,6 +53,13 @@ async def start_controller(socket: Path) -> Path:
         f"The controller could not be started: {await asyncio.to_thread(_last_words, log, start)}",
         hint=f"Its log: {log}",
     )
+
+
+def told_socket() -> Path | None:
+    """Where this user's controller says that it listens. A login without a runtime folder looks
+    in another place than one with it."""
+    holder = ControllerLock(state_dir() / "controller.lock").holder()
+    return None if holder is None else Path(holder.socket)
 
 
 async def wait_until_gone(pid: int) -> None:
