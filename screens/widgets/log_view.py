@@ -90,7 +90,8 @@ class LogView(ScrollView, can_focus=True):
         width = self.size.width if self.wrapping else self._widest + 1
         self.virtual_size = Size(width, len(self._rows))
         if self.following:
-            self.scroll_end(animate=False, immediate=True, x_axis=False)
+            # By force: the scrollbar, without which there is no scrolling, comes later.
+            self.scroll_end(animate=False, immediate=True, x_axis=False, force=True)
         self.refresh()
 
     def on_resize(self, _event: events.Resize) -> None:
@@ -159,7 +160,7 @@ class LogView(ScrollView, can_focus=True):
         self.scroll_relative(x=cells, animate=False)
 
     def action_end(self) -> None:
-        self.scroll_end(animate=False, x_axis=False)
+        self.scroll_end(animate=False, x_axis=False, force=True)
 
     def toggle_wrapping(self) -> None:
         """Long lines on several rows, or cut at the edge."""

@@ -45,6 +45,11 @@ def shown(app: MeshtuiApp) -> str:
     return "\n".join(strip.text.rstrip() for strip in strips)
 
 
+def said(app: MeshtuiApp) -> str:
+    """The toasts that are up, in one line."""
+    return " ".join(notification.message for notification in app._notifications)
+
+
 @pytest.fixture
 def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time stands at `NOW`, in UTC, so that pictures are the same every day."""
