@@ -43,7 +43,7 @@ def test_a_first_start_has_the_local_connection_with_a_small_model(
     local = connections.all["local"]
     (model,) = local.enabled_models
     assert (local.execution, model.model, model.max_tokens) == ("local", SMOL, 8192)
-    assert (model.generation.temperature, model.generation.top_p) == (0.2, 0.9)
+    assert (model.generation.temperature, model.generation.max_tokens) == (0.0, 1024)
     assert model.idle_timeout_s == 600.0  # the user's default, as none is named
     assert connections.broken == ()
     assert not connections._own.folder.exists()
