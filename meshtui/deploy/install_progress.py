@@ -115,8 +115,10 @@ def _size_bytes(found: re.Match[str]) -> int:
 
 def format_bytes(count: float) -> str:
     """Decimal units, as disks are sold and `hf` prints them."""
-    for unit in ("B", "kB", "MB"):
+    unit = "B"
+    for larger in ("kB", "MB", "GB"):
         if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB" if count < 100 else f"{count:.0f} GB"
+            break
+        count, unit = count / 1000, larger
+    exact = unit == "B" or count >= (100 if unit == "GB" else 10)
+    return f"{count:.0f} {unit}" if exact else f"{count:.1f} {unit}"

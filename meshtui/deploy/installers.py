@@ -172,17 +172,19 @@ def detach_overridden(
     for text in requirements:
         requirement = Requirement(text)
         name = normalised(requirement.name)
-        wanted = [Requirement(r) for r in metadata.get(name, {}).get("requires_dist", ())]
         if name in overridden:
             continue
-        if not any(normalised(w.name) in overridden for w in wanted):
+        wanted = [
+            want
+            for want in map(Requirement, metadata.get(name, {}).get("requires_dist", ()))
+            if _applies(want, requirement.extras, report["environment"])
+        ]
+        if not any(normalised(want.name) in overridden for want in wanted):
             usual.append(text)
             continue
         bare.append(text)
         for want in wanted:
-            if normalised(want.name) not in overridden and _applies(
-                want, requirement.extras, report["environment"]
-            ):
+            if normalised(want.name) not in overridden:
                 want.marker = None
                 usual.append(str(want))
     return tuple(dict.fromkeys(usual)), tuple(bare)

@@ -170,7 +170,9 @@ class ModelShelf:
         fetch: "_Fetch",
         hub_error: MeshtuiError,
     ) -> Entry:
+        log = self._store.root / ".fetch.log"
         async with self._staged(ref) as stage:
+            await asyncio.to_thread(log.unlink, missing_ok=True)
             try:
                 await make_builtin(
                     builtin,
@@ -179,7 +181,7 @@ class ModelShelf:
                     environment=self._installer_environment,
                     work=stage.folder,
                     target=stage.model_dir,
-                    log=self._log_path(),
+                    log=log,
                     on_progress=fetch.show,
                 )
             except Unavailable as error:
@@ -209,9 +211,6 @@ class ModelShelf:
     def _installer(self) -> Installer:
         uv = self._uv()
         return Uv(uv) if uv else Pip()
-
-    def _log_path(self) -> Path:
-        return self._store.root / ".fetch.log"
 
 
 class _Fetch:

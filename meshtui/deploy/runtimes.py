@@ -106,6 +106,7 @@ class RuntimeManager:
     async def build(self, name: str, *, rebuild: bool = False) -> RuntimeStatus:
         """Starts building unless it is ready (with `rebuild`: also then) and gives the status at
         once. A runtime in use keeps its environment until the new one is complete."""
+        await self._look_again(name)
         status = self.get(name)
         if name not in self._definitions():
             raise NotFound(f"The definition of the runtime {name!r} is gone.")
@@ -148,9 +149,9 @@ class RuntimeManager:
         """The runtime, built first where it is not; raises `NotFound` or `BuildFailed`."""
         if name is None:
             name = await asyncio.to_thread(self.default_name)
-        status = self.get(name)
-        if status.phase is not BuildPhase.READY and name not in self._builds:
-            self._begin(name)
+        await self._look_again(name)
+        if self.get(name).phase is not BuildPhase.READY:
+            await self.build(name)
         if build := self._builds.get(name):
             build.listeners.append(on_change)
             on_change(self._status(name))
@@ -159,7 +160,7 @@ class RuntimeManager:
                 await asyncio.wait([build.task])
             finally:
                 build.listeners.remove(on_change)
-            status = self._status(name)
+        status = self._status(name)
         if status.phase is not BuildPhase.READY or status.path is None:
             raise self._failure(status)
         return self._installed(status, Path(status.path))
@@ -224,6 +225,15 @@ class RuntimeManager:
             finished_at=None,
             explanation=None,
         )
+
+    async def _look_again(self, name: str) -> None:
+        """Another process, or a person, may have changed what is on disk."""
+        if name in self._builds or name not in self._records:
+            return
+        record = await asyncio.to_thread(read_record, self._dir / name)
+        if name not in self._builds and record.built != self._records[name].built:
+            self._records[name] = record
+            self._on_change(self._status(name))
 
     async def _remember(self, name: str, record: RuntimeRecord) -> None:
         self._records[name] = record

@@ -68,7 +68,7 @@ async def test_a_model_comes_from_the_hub_once(hub: HubServer, store: ModelStore
     folder = await shelf.ensure(REF, CONNECTION, RUNTIME, lambda f, m: said.append((f, m)))
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert said[-1][0] == 1.0
-    assert said[-1][1].startswith("2 MB of 2 MB")
+    assert said[-1][1].startswith("2.0 MB of 2.0 MB")
     entry = store.get(REF)
     assert entry.metadata.commit_hash == hub.repos[str(REF)].commit
     assert entry.metadata.pipeline_name == "text-generation"

@@ -463,7 +463,9 @@ async def test_an_environment_that_was_removed_by_hand_is_built_again(bench: Ben
     await again.open()
     assert again.get("tiny").phase is BuildPhase.ABSENT
     async with asyncio.timeout(60):
-        second = await again.ensure("tiny", quiet)
+        second = await bench.manager.ensure("tiny", quiet)
+        third = await again.ensure("tiny", quiet)
+    assert first.python != second.python == third.python
     assert second.python.exists()
     await again.close()
 
