@@ -43,6 +43,11 @@ _NOT_INHERITED = frozenset(
     ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 )
 _ORDER = (Phase.STARTING, Phase.LOADING_WEIGHTS, Phase.WARMING)
+# Beginnings of the failure catalogue's names.
+_OTHER_ENGINE_HELPS = (
+    *("arch-", "quant-", "driver-", "gpu-libcuda", "gpu-no", "library-", "module-", "package-"),
+    *("crashed", "illegal-instruction", "engine-init-failed", "engine-timeout", "vllm-shm"),
+)
 PORT_IN_USE = "port-in-use"
 
 _log = logging.getLogger(__name__)
@@ -170,9 +175,9 @@ class Starter:
                     raise
 
     def _fall_back(self, server: Server, failure: EngineDidNotStart) -> bool:
-        """Turns to the other engine; False where there is none."""
+        """Turns to the other engine; False where there is none, or where it would not help."""
         engine, fallback = server.record.engine, server.record.fallback
-        if engine is None or fallback is None:
+        if engine is None or fallback is None or not _is_engines_own(failure.why):
             return False
         said = f"{engine.label} did not start: {failure.why.cause}"
         server.keep(engine=fallback, fallback=None)
@@ -328,6 +333,12 @@ def _prepare_folder(folder: Path, key: str) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keep_previous_log(folder)
     write_key(folder, key)
+
+
+def _is_engines_own(why: Explanation) -> bool:
+    """Whether another engine may do better. A wrong setting, too little memory or a kill are to
+    be seen to, not to be worked around on a slower engine."""
+    return why.failure_id is None or why.failure_id.startswith(_OTHER_ENGINE_HELPS)
 
 
 async def _answers(adapter: EngineAdapter, session: aiohttp.ClientSession, url: str) -> None:

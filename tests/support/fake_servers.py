@@ -5,6 +5,7 @@ Give options of the fake engine in an enabled model's `extra_engine_args`.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,10 @@ from meshtui.engines.vllm import VllmAdapter
 
 FAKE_ENGINE = Path(__file__).parent.parent / "fake_engine.py"
 MODEL = "fake-org/fake-model"
-CONNECTION = Connection(name="local")
+CONNECTION_VARIABLE = "FAKE_CONNECTION"
+# A name of this run alone: servers are named by connection and model, and are looked for in the
+# process table, where other runs may have theirs.
+CONNECTION = Connection(name=os.environ.get(CONNECTION_VARIABLE) or f"local-{os.getpid()}")
 
 
 class FakeAdapter(VllmAdapter):

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from meshtui.deploy.local import PREVIOUS_LOG_NAME
+from meshtui.deploy.local import PREVIOUS_LOG_NAME, read_record
 from meshtui.deploy.servers import ServerManager, server_id
 from meshtui.domain.errors import Conflict, InvalidInput, NotFound, StartFailed
 from meshtui.domain.server import Phase, ServerStatus
@@ -333,8 +333,6 @@ async def test_a_kill_while_loading_ends_in_failed(
 
 
 def supervisor_pid(tmp_path: Path) -> int:
-    from meshtui.deploy.local import read_record
-
     record = read_record(tmp_path / "servers" / ID)
     assert record
     return record.pid
@@ -373,6 +371,16 @@ async def test_auto_falls_back_when_the_first_engine_does_not_start(make: Make) 
     assert any("Trying transformers" in notice for notice in status.notices)
     previous = manager.log_path(ID).with_name(PREVIOUS_LOG_NAME).read_text()
     assert "no such architecture" in previous
+
+
+async def test_what_another_engine_cannot_help_does_not_fall_back(make: Make) -> None:
+    crash = ("--crash-at", "core", "--crash-signal", str(int(signal.SIGKILL)))
+    adapters = {engine: FakeAdapter(engine, *crash) for engine in Engine}
+    manager = make(adapters=adapters, fallback=Engine.TRANSFORMERS)
+    await manager.open()
+    with pytest.raises(StartFailed):
+        await manager.ready(CONNECTION, enabled(), ignore)
+    assert manager.get(ID).engine is Engine.VLLM and not manager.get(ID).notices
 
 
 async def test_when_both_engines_fail_the_first_reason_is_kept(make: Make) -> None:

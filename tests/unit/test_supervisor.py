@@ -28,7 +28,7 @@ from tests.support.processes import is_running, marked
 from tests.support.waiting import eventually
 
 FAKE_ENGINE = Path(__file__).parent.parent / "fake_engine.py"
-SERVER = "test-server"
+SERVER = f"test-server-{os.getpid()}"
 
 Start = Callable[..., Coroutine[Any, Any, EngineProcess]]
 
