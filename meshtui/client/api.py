@@ -38,6 +38,8 @@ from meshtui.settings.paths import controller_log_path, socket_path
 T = TypeVar("T")
 
 _ANSWER_LOST = "The controller went away while the answer was coming; what had arrived is kept."
+# How the line of that event begins: the tag comes first.
+_RUN_RECORDED = b'{"type":"run",'
 
 
 class VersionMismatch(MeshtuiError):
@@ -165,10 +167,11 @@ class ControllerClient:
         channel = await self._open()
         async with channel.stream("GET", "/events") as response:
             async for line in lines(response):
-                if line:
-                    event: ControllerEvent = from_json(line, ControllerEvent)  # type: ignore[arg-type]
+                if line.startswith(_RUN_RECORDED):
                     # A run holds text that is kept as the model gave it.
-                    yield event if isinstance(event, RunRecorded) else decode(line, ControllerEvent)
+                    yield RunRecorded(_clean_run(from_json(line, RunRecorded).run))
+                elif line:
+                    yield decode(line, ControllerEvent)
         raise Unavailable("The controller was stopped.", hint="Running servers live on.")
 
     # Connections and models

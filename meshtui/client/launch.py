@@ -7,7 +7,7 @@ from pathlib import Path
 from meshtui.controller.lock import ControllerLock
 from meshtui.domain.errors import Unavailable
 from meshtui.domain.text import one_line
-from meshtui.settings.paths import controller_log_path, state_dir
+from meshtui.settings.paths import controller_log_path
 
 PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _GONE_TIMEOUT_S = 15.0
@@ -58,7 +58,7 @@ async def start_controller(socket: Path) -> Path:
 def told_socket() -> Path | None:
     """Where this user's controller says that it listens. A login without a runtime folder looks
     in another place than one with it."""
-    holder = ControllerLock(state_dir() / "controller.lock").holder()
+    holder = ControllerLock().holder()
     return None if holder is None else Path(holder.socket)
 
 

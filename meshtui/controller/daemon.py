@@ -112,7 +112,7 @@ def new_core(socket: Path, make_managers: MakeManagers) -> Core:
 
 
 def _run(socket: Path, make_managers: MakeManagers) -> int:
-    lock = ControllerLock(paths.state_dir() / "controller.lock")
+    lock = ControllerLock()
     try:
         held = lock.acquire(socket)
     except OSError as error:

@@ -7,6 +7,8 @@ from typing import Self
 
 import msgspec
 
+from meshtui.settings.paths import state_dir
+
 
 class Holder(msgspec.Struct, frozen=True):
     """Who holds the lock, as written in its file."""
@@ -20,8 +22,8 @@ class ControllerLock:
     have two owners; it tells where the holder listens, because a login without a runtime folder
     looks for the socket in another place than one with it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
+        self._path = state_dir() / "controller.lock"
         self._handle: int | None = None
 
     def acquire(self, socket: Path) -> Self | None:

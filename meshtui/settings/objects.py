@@ -74,14 +74,15 @@ class ObjectFolder(Generic[T]):
         `stat` a file where nothing changed."""
         found = self._scan()
         changed = bool(self._files.keys() - found.keys())
-        for name in self._files.keys() - found.keys():
-            del self._files[name]
+        # Another thread may be reading: it sees the files of before or those of now.
+        files = {name: self._files.get(name) or _File[T]() for name in found}
         for name, fingerprint in found.items():
-            file = self._files.setdefault(name, _File())
+            file = files[name]
             if file.fingerprint != fingerprint:
                 changed = True
                 file.fingerprint = fingerprint
                 self._load(name, file)
+        self._files = files
         return changed
 
     def reload(self) -> None:
