@@ -84,6 +84,21 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._fd, keys.encode())
 
+    def echo_s(self, key: str, timeout_s: float = 5) -> float:
+        """Seconds from a key press to its being painted. `key` is a character that nothing else
+        paints, and the emulator works after the clock has stopped."""
+        sent_at = time.perf_counter()
+        os.write(self._fd, key.encode())
+        pending = b""
+        while key.encode() not in pending:
+            left_s = sent_at + timeout_s - time.perf_counter()
+            if left_s <= 0 or not select.select([self._fd], [], [], left_s)[0]:
+                raise AssertionError(f"{key!r} was not painted:\n{self.text}")
+            pending += os.read(self._fd, 65536)
+        took_s = time.perf_counter() - sent_at
+        self._take(pending)
+        return took_s
+
     def resize(self, columns: int, rows: int) -> None:
         self.screen.resize(rows, columns)
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -133,12 +148,15 @@ class Terminal:
         if not data:
             self._reap()
             return False
+        self._take(data)
+        return True
+
+    def _take(self, data: bytes) -> None:
         self.received += data
         for query, answer in _ANSWERS:
             for match in query.finditer(data):
                 os.write(self._fd, answer % match.groups() if b"%s" in answer else answer)
         self._stream.feed(_UNKNOWN.sub(b"", data))
-        return True
 
     def _reap(self) -> None:
         if self.exit_status is None:
