@@ -1,1 +1,1 @@
-"""What each engine version can run: one JSON file per version, made by scripts/make_vllm_tables.py."""
+"""What each version of an engine can run, made by scripts/make_vllm_tables.py."""
