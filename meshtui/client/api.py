@@ -96,14 +96,14 @@ class ControllerClient:
         """What the controller says of itself, or None where none answers."""
         channel = await self._open()
         try:
-            return await channel.call(_Greeting, "GET", "/controller")
+            return await channel.call(_Greeting, "GET", "/controller", timeout_s=5)
         except Unavailable:
             elsewhere = None if self._own_socket else await asyncio.to_thread(launch.told_socket)
             if elsewhere is None or elsewhere == channel.socket:
                 return None
         await channel.move_to(elsewhere)
         try:
-            return await channel.call(_Greeting, "GET", "/controller")
+            return await channel.call(_Greeting, "GET", "/controller", timeout_s=5)
         except Unavailable:
             await channel.move_to(socket_path())
             return None

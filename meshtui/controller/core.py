@@ -108,12 +108,16 @@ class Core:
         self.notices.changed = lambda: self.hub.publish(self.overview())
         self._watch = asyncio.create_task(self._watch_settings(), name="settings")
 
+    async def end_streams(self) -> None:
+        """Lets every listener and every prompt know that this is the end."""
+        self.hub.close()
+        await self.runs.close()
+
     async def close(self) -> None:
-        """Ends what runs here; servers live on."""
+        """Ends what runs here; servers live on. Nobody may be asking any more."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
-        await self.runs.close()
         await self.endpoint.close()
         await self.servers.close()
         await self._shelf.close()

@@ -66,9 +66,9 @@ async def listening(core: Core, socket: Path) -> AsyncGenerator[None, None]:
         yield
     finally:
         await listener.close()
-        core.hub.close()
-        await core.close()
+        await core.end_streams()
         await runner.cleanup()
+        await core.close()
 
 
 async def serve(core: Core, socket: Path) -> None:
