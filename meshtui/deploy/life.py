@@ -11,6 +11,7 @@ from meshtui.deploy.starting import Starter, StoppedElsewhere
 from meshtui.domain.connection import Connection, EnabledModel
 from meshtui.domain.errors import MeshtuiError, StartFailed
 from meshtui.domain.server import Explanation, Phase
+from meshtui.domain.text import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +107,12 @@ class Life:
             explanation = None
         except MeshtuiError as error:
             explanation = explain_error(error)
+        except OSError as error:
+            _log.exception("the start of %s failed", server.status.id)
+            explanation = Explanation(
+                cause=f"The system did not allow it: {one_line(str(error))}.",
+                fix="Look at the free space and the permissions of meshtui's folders.",
+            )
         except Exception:
             _log.exception("the start of %s failed", server.status.id)
             explanation = Explanation(

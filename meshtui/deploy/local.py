@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import select
 import shutil
@@ -225,7 +226,8 @@ def _spawn(
         )
     assert child.stdin and child.stdout
     with contextlib.suppress(BrokenPipeError), child.stdin:
-        child.stdin.write(msgspec.json.encode(config))
+        # Not msgspec: variables of the environment need not be UTF-8.
+        child.stdin.write(json.dumps(config).encode())
     with child.stdout:
         heard = select.select([child.stdout], [], [], _ANSWER_TIMEOUT_S)[0]
         answer = child.stdout.readline() if heard else b""

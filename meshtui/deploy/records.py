@@ -90,7 +90,8 @@ class RecordSaver:
             record = self._pending.pop(folder)
             try:
                 await asyncio.to_thread(_write, folder, record)
-            except OSError as error:
+            # ValueError: a folder whose name is not UTF-8 has no JSON.
+            except (OSError, ValueError) as error:
                 _log.error("cannot save the state of %s: %s", record.status.id, error)
 
 

@@ -30,6 +30,7 @@ from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import BuildPhase, RuntimeStatus
 from meshtui.domain.server import Explanation, Phase
 from meshtui.domain.task import Engine, EngineChoice
+from meshtui.domain.text import sanitise
 from meshtui.engines.base import EngineAdapter, EngineDecision, LaunchRequest, LogReader, Machine
 
 # While an engine starts, nobody can be told by its log: it is looked at.
@@ -235,9 +236,9 @@ class Starter:
         )
         server.change(
             port=request.port,
-            command=launch.argv,
+            command=tuple(sanitise(part) for part in launch.argv),
             context_length=launch.context_length,
-            engine_version=None,
+            engine_version=launch.engine_version,
         )
         if server.phase.is_starting:
             server.enter(Phase.STARTING, f"Starting {record.engine.label}")

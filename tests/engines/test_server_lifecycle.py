@@ -179,10 +179,12 @@ async def test_nothing_outlives_a_supervisor_killed_while_loading(
 
 async def test_a_ready_server_stops_gracefully(manager: ServerManager) -> None:
     await manager.ready(CONNECTION, ENABLED, ignore)
+    mapped = shared_memory()
     begin = time.monotonic()
     status = await manager.stop(ID)
     print(f"stopped when ready in {time.monotonic() - begin:.2f} s")
     assert status.phase is Phase.STOPPED and not marked(ID)
+    assert mapped and not [path for path in mapped if path.exists()]
 
 
 async def test_a_wrong_setting_is_explained(manager: ServerManager) -> None:

@@ -413,6 +413,39 @@ async def test_a_bug_in_a_part_does_not_end_in_an_endless_spinner(make: Make) ->
     assert manager.get(ID).phase is Phase.FAILED
 
 
+async def test_no_room_for_the_log_is_said(make: Make, tmp_path: Path) -> None:
+    manager = make()
+    await manager.open()
+    (tmp_path / "servers" / ID).touch()  # a file where the server's folder should be
+    with pytest.raises(StartFailed, match="did not allow it"):
+        await manager.ready(CONNECTION, enabled(), ignore)
+    (tmp_path / "servers" / ID).unlink()
+    await manager.ready(CONNECTION, enabled(), ignore)
+
+
+async def test_what_an_engine_writes_is_shown_harmlessly(manager: ServerManager) -> None:
+    hostile = "ValueError: \x1b]0;owned\x07 \x1b[31m [bold]red[/] \u202etxt.exe"
+    with pytest.raises(StartFailed) as failure:
+        await manager.ready(
+            CONNECTION, enabled("--crash-at", "args", "--crash-text", hostile), ignore
+        )
+    explanation = failure.value.explanation
+    assert explanation and "[bold]red[/]" in explanation.cause
+    shown = explanation.cause + explanation.excerpt + str(failure.value)
+    assert not set(shown) & set("\x1b\x07\u202e")
+
+
+async def test_an_environment_that_is_not_utf8_is_no_obstacle(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ODD", os.fsdecode(b"\xff\xfe"))
+    manager = make()
+    await manager.open()
+    await manager.ready(CONNECTION, enabled(), ignore)
+    (pid,) = marked(ID)
+    assert b"ODD=\xff\xfe\0" in Path(f"/proc/{pid}/environ").read_bytes()
+
+
 async def test_a_failing_listener_harms_nobody(make: Make) -> None:
     def broken(status: ServerStatus) -> None:
         raise RuntimeError("a broken listener")
