@@ -12,7 +12,6 @@ from meshtui.settings.paths import controller_log_path
 PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _GONE_TIMEOUT_S = 15.0
 _LOG_TAIL_BYTES = 4000
-_LOG_TAIL_LINES = 6
 
 
 async def start_controller(socket: Path) -> Path:
@@ -86,7 +85,8 @@ def _is_alive(pid: int) -> bool:
 
 
 def _last_words(log: Path, start: int) -> str:
-    """What the log holds since `start`, shortened to its end."""
+    """The last thing that the log says since `start`. Of a traceback that is the error itself:
+    the frames before it are for the log alone."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
@@ -94,5 +94,5 @@ def _last_words(log: Path, start: int) -> str:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError as error:
         return f"its log cannot be read ({error.strerror})."
-    words = [one_line(line, 300) for line in lines if line.strip()][-_LOG_TAIL_LINES:]
-    return " | ".join(words) or "it ended without a word."
+    said = [line for line in lines if line.strip(" ^~")]
+    return one_line(said[-1], 300) if said else "it ended without a word."
