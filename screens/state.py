@@ -18,6 +18,7 @@ from meshtui.domain.controller import (
 )
 from meshtui.domain.runtime import BuildPhase, RuntimeStatus
 from meshtui.domain.server import Phase, ServerStatus
+from meshtui.domain.text import one_line
 
 
 class Link(Enum):
@@ -107,4 +108,4 @@ class State:
             for runtime in self.runtimes.values()
             if runtime.phase is BuildPhase.FAILED and runtime.explanation
         ]
-        return [*lines, *self.theme_problems]
+        return [one_line(line) for line in (*lines, *self.theme_problems)]

@@ -101,15 +101,10 @@ class LogScreen(WorkScreen):
 
     def _about(self) -> None:
         view = self._view
-        facts = [words.plural(len(view.lines), "line")]
+        facts = [self._state or ("following" if view.following else "not following")]
+        facts.append(words.plural(len(view.lines), "line"))
         if view.search:
-            facts.append(f"{words.plural(view.matches(), 'line')} with “{one_line(view.search)}”")
-        if self._state:
-            facts.append(self._state)
-        elif view.following:
-            facts.append("following")
-        else:
-            facts.append("not following, f or end does")
+            facts.append(f"{view.matches():,} with “{one_line(view.search, 30)}”")
         kind = "previous log" if self._previous else "log"
         self.query_one("#about", Static).update(
             Content.assemble((f"{self._label}  ", "$strong bold"), f"{kind} · {' · '.join(facts)}")

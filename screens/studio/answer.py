@@ -47,7 +47,8 @@ class Answer:
 
     def __init__(self, request: ChatRequest, label: str) -> None:
         self.request = request
-        self.label = label
+        self.label = one_line(label)
+        self.connection = one_line(request.connection or "local")
         self.created_at = time.time()
         self.standing = Standing.WAITING
         self.run_id: str | None = None

@@ -165,7 +165,7 @@ class Block(Widget):
             lines += passages.way_there(
                 answer.server,
                 answer.label,
-                answer.request.connection or "local",
+                answer.connection,
                 time.time(),
                 answer.waited_s(),
                 width,
@@ -236,4 +236,4 @@ def _markdown_strips(
 
     if len(text) > markdown.LIMIT_CHARS:
         return None
-    return markdown.render(text, width, code_style, colours)
+    return markdown.render(text.replace("\t", "    "), width, code_style, colours)

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from textual.pilot import Pilot
-
 from meshtui.screens.app import MeshtuiApp
 from meshtui.screens.state import Link
 from meshtui.screens.studio import answer, block
+from textual.pilot import Pilot
+
 from tests.support.waiting import eventually
 from tests.tui.scripted import NOW, ScriptedClient
 

@@ -1,5 +1,10 @@
 """States that a screen can be brought into, by what the controller tells and the user presses."""
 
+from meshtui.screens.app import MeshtuiApp
+from meshtui.screens.studio.answer import Standing
+from meshtui.screens.studio.answers import Answers
+from meshtui.screens.studio.block import Block
+
 from meshtui.domain.controller import ServerChanged
 from meshtui.domain.generation import (
     ChatMessage,
@@ -14,10 +19,6 @@ from meshtui.domain.generation import (
 )
 from meshtui.domain.server import Explanation, Phase, ServerStatus
 from meshtui.domain.task import Engine
-from meshtui.screens.app import MeshtuiApp
-from meshtui.screens.studio.answer import Standing
-from meshtui.screens.studio.answers import Answers
-from meshtui.screens.studio.block import Block
 from tests.support.waiting import eventually
 from tests.tui.conftest import AppPilot, settled
 from tests.tui.scripted import MODEL, NOW, ScriptedClient, record, server

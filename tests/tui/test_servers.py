@@ -1,15 +1,16 @@
 """The servers screen, its logs and its runtimes."""
 
-from meshtui.domain.controller import RuntimeChanged, ServerChanged
-from meshtui.domain.runtime import BuildPhase
-from meshtui.domain.server import Phase
 from meshtui.screens.servers.details import ServerDetails
 from meshtui.screens.servers.log import LogScreen, RuntimeLog, ServerLog
 from meshtui.screens.widgets.log_view import MAX_LINES, LogView
+
+from meshtui.domain.controller import RuntimeChanged, ServerChanged
+from meshtui.domain.runtime import BuildPhase, RuntimeStatus
+from meshtui.domain.server import Phase
 from tests.support.waiting import eventually
 from tests.tui import scenes
 from tests.tui.conftest import opened, settled, shown
-from tests.tui.scripted import GPU, MODEL, ScriptedClient, server
+from tests.tui.scripted import MODEL, ScriptedClient, server
 
 
 async def test_a_model_without_a_server_is_started_and_a_running_one_stopped() -> None:
@@ -87,7 +88,7 @@ async def test_a_log_is_searched_and_followed() -> None:
         await settled(pilot)
         assert view.found == 900
         assert "line 900" in shown(app)
-        assert "10 lines with “needle”" in shown(app)
+        assert "10 with “needle”" in shown(app)
         await pilot.press("N")
         await settled(pilot)
         assert view.found == 800
@@ -124,7 +125,7 @@ async def test_a_long_log_stays_smooth_and_bounded() -> None:
 
 async def test_a_build_is_seen_in_the_header_and_can_be_cancelled() -> None:
     client = ScriptedClient()
-    building = GPU.__class__(
+    building = RuntimeStatus(
         name="gpu", phase=BuildPhase.BUILDING, step="torch 2.13.0, 212 MB/s", progress=0.43
     )
     client.logs["gpu"] = ["Resolved 74 packages"]

@@ -1,12 +1,12 @@
 """How the screens look, at the smallest supported size and at a usual one."""
 
 import pytest
-
-from meshtui.domain.generation import ChatMessage
-from meshtui.domain.server import Explanation
 from meshtui.screens.servers.log import ServerLog
 from meshtui.screens.studio.finders import History
 from meshtui.screens.widgets.log_view import LogView
+
+from meshtui.domain.generation import ChatMessage
+from meshtui.domain.server import Explanation
 from tests.support.waiting import eventually
 from tests.tui import scenes
 from tests.tui.conftest import opened, settled

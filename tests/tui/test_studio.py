@@ -3,10 +3,6 @@
 from pathlib import Path
 
 import pytest
-
-from meshtui.domain.connection import EnabledModel
-from meshtui.domain.controller import ServerChanged
-from meshtui.domain.generation import ChatMessage, RunEnded, RunText
 from meshtui.screens.memory import memory_path
 from meshtui.screens.state import Link
 from meshtui.screens.studio.answer import Standing
@@ -14,6 +10,10 @@ from meshtui.screens.studio.answers import Answers
 from meshtui.screens.studio.editor import FIRST_PROMPT, PromptSide
 from meshtui.screens.studio.finders import History, ModelPicker
 from meshtui.screens.widgets.fields import Field
+
+from meshtui.domain.connection import EnabledModel
+from meshtui.domain.controller import ServerChanged
+from meshtui.domain.generation import ChatMessage, RunEnded, RunText
 from tests.support.waiting import eventually
 from tests.tui import scenes
 from tests.tui.conftest import opened, said, settled, shown
@@ -208,7 +208,7 @@ async def test_answers_can_be_copied_saved_and_starred(tmp_path: Path) -> None:
         await settled(pilot)
         app.screen.query_one("#value", Field).value = str(tmp_path / "answer.md")
         await pilot.press("enter")
-        await eventually(lambda: "left as it was" in said(app), "no overwriting")
+        await eventually(lambda: "left as it is" in said(app), "no overwriting")
 
 
 async def test_inside_tmux_copying_goes_through_tmux(

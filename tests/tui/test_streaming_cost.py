@@ -1,0 +1,63 @@
+"""What a token costs, and that the thirty-two-thousandth costs what the first did."""
+
+import time
+
+from meshtui.screens.studio.answer import Answer
+from meshtui.screens.studio.answers import Answers
+from meshtui.screens.studio.block import Block
+from meshtui.screens.widgets.wrapping import WrappedText, wrap
+
+from meshtui.domain.generation import ChatRequest, RunText
+from tests.tui.conftest import AppPilot, opened
+from tests.tui.scripted import MODEL, ScriptedClient
+
+TOKENS = 32_000
+PER_FLUSH = 20
+FLUSHES_PER_STEP = 50  # a thousand tokens
+
+
+async def _thousand(block: Block, pilot: AppPilot, words: list[str]) -> float:
+    """Seconds of processor time for a thousand tokens, painting included."""
+    started = time.process_time()
+    for _flush in range(FLUSHES_PER_STEP):
+        for word in words:
+            block.answer.take(RunText(word))
+        block.flush()
+        await pilot.pause(0)
+    return time.process_time() - started
+
+
+async def test_the_cost_of_a_token_does_not_grow_with_the_answer() -> None:
+    for words in (
+        ["The ", "capital ", "of ", "France ", "is "] * (PER_FLUSH // 5),
+        ["    if ", "value ", "is ", "None", ":\n"] * (PER_FLUSH // 5),
+        ["unbroken"] * PER_FLUSH,
+    ):
+        async with opened(ScriptedClient()) as (app, pilot):
+            await pilot.press("ctrl+pagedown")
+            pane = app.screen.query_one(Answers)
+            request = ChatRequest(model=MODEL, messages=())
+            block = pane.add(Answer(request, "model"), raw=True)
+            await pilot.pause()
+            costs = [await _thousand(block, pilot, words) for _step in range(TOKENS // 1000)]
+            # The least of several: what else the machine does can only add to it.
+            first, last = min(costs[:8]), min(costs[-8:])
+            print(
+                f"{words[0]!r}: first {first * 1000:.0f} ms, last {last * 1000:.0f} ms a thousand"
+            )
+            assert last < first * 1.6
+
+
+def test_wrapping_as_text_comes_is_wrapping_the_whole() -> None:
+    text = "Some wörds, 日本語のテキスト and 👩‍👩‍👧 emoji. " * 20 + "x" * 300 + "\n\nnext " * 5
+    for width in (1, 2, 7, 20, 79):
+        whole = [row for line in text.split("\n") for row in wrap(line, width)]
+        growing = WrappedText()
+        growing.fit(width)
+        for at in range(0, len(text), 7):
+            growing.feed(text[at : at + 7])
+        if width > 6:  # a family of emoji may be cut by a piece's border where it barely fits
+            assert growing.rows == whole
+        growing.fit(width + 1)
+        growing.fit(width)
+        assert growing.rows == whole
