@@ -189,7 +189,7 @@ class Answer:
         if ttft is not None:
             found.append(f"TTFT {words.short_time(ttft)}")
         if rate is not None and not (run and self.standing is Standing.FAILED):
-            found.append(f"{rate:.1f} tok/s")
+            found.append(f"{rate:,.1f} tok/s")
         if self.usage:
             found.append(f"{self.usage.prompt_tokens:,} → {self.usage.completion_tokens:,} tokens")
         elif self.pieces:
