@@ -11,13 +11,12 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.signal import Signal
-from textual.theme import Theme
 
 from meshtui import themes
 from meshtui.domain.controller import ControllerEvent
 from meshtui.domain.text import one_line
 
-from . import clipboard, memory, words
+from . import clipboard, memory, theming, words
 from .registry import SCREENS
 from .state import Link, State
 from .work import start
@@ -80,21 +79,9 @@ class MeshtuiApp(App[None]):
         self._take_themes()
 
     def _take_themes(self) -> None:
-        found, broken = themes.load()
-        self.code_styles = {data.name: data.code for data in found}
-        for data in found:
-            self.register_theme(
-                Theme(
-                    name=data.name,
-                    dark=data.dark,
-                    ansi=data.ansi,
-                    variables=data.variables,
-                    **data.colours,  # type: ignore[arg-type]
-                )
-            )
-        self.state.theme_problems = tuple(
-            one_line(f"{item.path}: {item.reason}") for item in broken
-        )
+        found, self.code_styles, self.state.theme_problems = theming.load()
+        for theme in found:
+            self.register_theme(theme)
         wanted = self.memory.theme
         self.theme = wanted if wanted in self.available_themes else themes.DEFAULT
 
