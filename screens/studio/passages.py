@@ -65,7 +65,7 @@ def failure(
         [(f"{words.FAILED} ", "$error"), (_headline(server, verb), "$strong bold")]
     ]
     for text, tone in ((explanation.cause, ""), (explanation.fix, "$muted")):
-        for line in sanitise(text).split("\n"):
+        for line in sanitise(text).replace("\t", "    ").split("\n"):
             lines += [[("  " + row, tone)] for row in wrap(line, max(10, width - 2))]
     excerpt = [line for line in sanitise(explanation.excerpt).split("\n") if line.strip()]
     if excerpt:

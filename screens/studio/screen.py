@@ -278,11 +278,15 @@ class StudioScreen(WorkScreen):
         if not self.is_mounted or not block.is_attached:
             return
         block.update()
+        untouched = self._side.user.text in ("", answer.prompt)
         kept = [message for message in answer.turns if message.role != "system"]
         if self._chat and kept:
             self._turns = tuple(kept)
         elif self._chat and not self._side.user.text:
             self._side.user.load(answer.prompt)
+        if answer.explanation and untouched and self.is_current:
+            # What helps now are the keys that the failure names, and they are letters.
+            self._answers.focus()
         self._say_kind()
         self._say_hint()
         self.refresh_bindings()
