@@ -1,60 +1,30 @@
 """The prompt studio: the prompt at the left, its answers at the right."""
 
-from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.worker import Worker
 
 from meshtui.domain.controller import ControllerEvent, ModelOption, RunRecorded
-from meshtui.domain.errors import MeshtuiError, Unavailable
+from meshtui.domain.errors import MeshtuiError
 from meshtui.domain.generation import ChatMessage, ChatRequest
 
 from .. import words
 from ..frame import WorkScreen, workstation
 from ..state import Link
 from ..work import start
-from . import parameters
+from . import keys, parameters
 from .answer import Answer, Standing
 from .answers import Answers
 from .block import Block
 from .editor import FIRST_PROMPT, PromptSide
 from .passages import report
-
-_FLUSHES_PER_S = 30
-_FLUSHES_PER_TICK = 6
-
-
-def _key(
-    keys: str, action: str, name: str, what: str = "", *, show: bool = True, first: bool = False
-) -> Binding:
-    """A binding whose id stays the same when its keys are changed."""
-    more = "" if show else ".more"
-    return Binding(
-        keys, action, name, tooltip=what, show=show, priority=first, id=f"studio.{action}{more}"
-    )
-
-
-def _allows(answer: Answer, action: str) -> bool:
-    """Whether an action means something for an answer as it stands."""
-    match action:
-        case "copy":
-            return bool(answer.text) or answer.explanation is not None
-        case "save" | "toggle_raw":
-            return bool(answer.text)
-        case "star":
-            return answer.standing.is_over and answer.run_id is not None
-        case "rerun":
-            return answer.standing.is_over
-        case "log":
-            return answer.server_id is not None
-    return True
+from .running import Runner
 
 
 class StudioScreen(WorkScreen):
@@ -70,28 +40,7 @@ class StudioScreen(WorkScreen):
         "Empty parameter fields leave the choice to the model's defaults, shown in grey. "
         "Several stop texts are separated by |, and \\n means a new line.",
     )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        _key("escape", "cancel_run", "Cancel", "Cancel the answer that is on its way"),
-        _key("escape", "back", "Back", "Between the editor and the answers", show=False),
-        _key("ctrl+r,f5", "run", "Run", "Run the prompt"),
-        _key("y", "copy", "Copy", "Copy the marked answer, or the report of its failure"),
-        _key("r", "rerun", "Run again", "Run the marked answer's prompt again"),
-        _key("l", "log", "Log", "Open the log of the marked answer's server"),
-        _key("m", "toggle_raw", "Raw/Markdown", "Switch between Markdown and plain text"),
-        _key("s", "star", "Star", "Star the marked answer, or take its star"),
-        _key("e", "edit", "Edit", "Put the marked answer's prompt into the editor"),
-        _key("w", "save", "Save", "Save the marked answer to a file"),
-        # Before the widgets: those that scroll have these keys for going sideways.
-        _key("ctrl+pagedown", "page('answers')", "Answers", "Show the answers", first=True),
-        _key("ctrl+pageup", "page('prompt')", "Prompt", "Show the prompt", first=True),
-        _key("ctrl+n", "new", "New", "Start anew: empty editor, no conversation"),
-        _key("ctrl+l", "model", "Model", "Choose a model"),
-        _key("ctrl+o", "history", "History", "Find and restore a past run"),
-        _key("ctrl+g", "chat", "Chat", "Switch between single prompts and chat"),
-        _key("h", "history", "History", show=False),
-        _key("ctrl+t", "toggle_raw", "Raw/Markdown", show=False),
-        _key("ctrl+s", "save", "Save", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = keys.BINDINGS
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,9 +48,8 @@ class StudioScreen(WorkScreen):
         self._chat = False
         self._turns: tuple[ChatMessage, ...] = ()
         self._raw = False
-        self._live: tuple[Block, Worker[None]] | None = None
-        self._flushes = 0
         self._first_start = False
+        self._asked_early = False
 
     # What is shown
 
@@ -112,8 +60,7 @@ class StudioScreen(WorkScreen):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self._pace = self.set_interval(1 / _FLUSHES_PER_S, self._flush, pause=True)
-        self._clock = self.set_interval(1, self._tick, pause=True)
+        self._runner = Runner(self, self._ended)
         remembered = workstation(self).memory
         self._first_start = remembered.user is None
         side = self._side
@@ -150,6 +97,9 @@ class StudioScreen(WorkScreen):
                     block.tick()
         self._say_hint()
         self.refresh_bindings()
+        if self._asked_early and self._option:
+            self._asked_early = False
+            self.action_run()
 
     def _take_option(self, option: ModelOption | None) -> None:
         self._option = option
@@ -164,7 +114,11 @@ class StudioScreen(WorkScreen):
 
     def _say_hint(self) -> None:
         state = workstation(self).state
-        if state.link is Link.LOST:
+        if self._asked_early:
+            text = Content.styled(
+                f"{words.WORKING} Runs as soon as the controller is there", "$key"
+            )
+        elif state.link is Link.LOST:
             text = Content.styled(f"{words.ATTENTION} {state.link_problem}", "$error")
         elif state.link is Link.CONNECTED and not state.models:
             text = Content.styled("No model is enabled on any connection.", "$warning")
@@ -187,11 +141,11 @@ class StudioScreen(WorkScreen):
             return True
         block = self._answers.current
         if action == "cancel_run":
-            return self._live is not None
+            return self._runner.block is not None or self._asked_early
         if action == "run":
-            return self._live is None
+            return self._runner.block is None and not self._asked_early
         if action in ("copy", "star", "edit", "save", "rerun", "toggle_raw", "log"):
-            return block is not None and _allows(block.answer, action)
+            return block is not None and keys.allows(block.answer, action)
         if action == "page":
             return self.has_class("-narrow") and self.has_class("-answers") != (
                 parameters == ("answers",)
@@ -201,11 +155,17 @@ class StudioScreen(WorkScreen):
     def action_run(self) -> None:
         """Runs what is in the editor."""
         app = workstation(self)
-        if self._live:
+        if self._runner.block:
             app.say("An answer is on its way; esc cancels it.", "warning")
             return
         if self._option is None:
-            app.say("No model can be prompted yet.", "warning")
+            if app.state.link is Link.CONNECTED:
+                app.say("No model is enabled on any connection.", "warning")
+            else:
+                # The first frame is there before the controller is: the key counts all the same.
+                self._asked_early = True
+                self._say_hint()
+                self.refresh_bindings()
             return
         generation = self._side.check()
         text = self._side.user.text
@@ -237,47 +197,14 @@ class StudioScreen(WorkScreen):
         option = workstation(self).state.option(request.connection, request.model)
         label = option.label if option else request.model.rpartition("/")[2]
         block = self._answers.add(Answer(request, label), raw=self._raw)
-        worker = start(self, partial(self._consume, block), group="runs")
-        self._live = (block, worker)
-        self._clock.resume()
+        self._runner.start(block)
         if self.has_class("-narrow"):
             self.action_page("answers")
         self._say_hint()
         self.refresh_bindings()
 
-    async def _consume(self, block: Block) -> None:
-        """Takes in the events of a run; leaving the loop ends the run in the engine too."""
-        answer = block.answer
-        try:
-            async with aclosing(workstation(self).client.prompt(answer.request)) as events:
-                async for event in events:
-                    if answer.take(event):
-                        self._progress(block)
-            if not answer.standing.is_over:
-                answer.fail(Unavailable("The answer ended before it was complete."))
-        except (MeshtuiError, OSError) as error:
-            known = error if isinstance(error, MeshtuiError) else Unavailable(str(error))
-            answer.fail(known)
-        finally:
-            answer.cancel()
-            self._ended(block)
-
-    def _progress(self, block: Block) -> None:
-        if block.answer.standing is Standing.STREAMING:
-            self._pace.resume()
-        block.update()
-
     def _ended(self, block: Block) -> None:
-        self._live = None
-        self._pace.pause()
-        self._clock.pause()
         answer = block.answer
-        if answer.server_id:
-            servers = workstation(self).state.servers
-            answer.server = servers.get(answer.server_id, answer.server)
-        if not self.is_mounted or not block.is_attached:
-            return
-        block.update()
         untouched = self._side.user.text in ("", answer.prompt)
         kept = [message for message in answer.turns if message.role != "system"]
         if self._chat and kept:
@@ -291,27 +218,15 @@ class StudioScreen(WorkScreen):
         self._say_hint()
         self.refresh_bindings()
 
-    def _flush(self) -> None:
-        """The one place where streamed text reaches a widget."""
-        if self._live and self.app.current_mode == "studio":
-            block = self._live[0]
-            block.flush()
-            self._flushes += 1
-            if self._flushes % _FLUSHES_PER_TICK == 0:
-                block.tick()
-
-    def _tick(self) -> None:
-        if self._live and self._live[0].answer.standing is Standing.WAITING:
-            self._live[0].tick()
-
     def action_cancel_run(self) -> None:
-        if self._live:
-            self._live[1].cancel()
+        self._asked_early = False
+        self._say_hint()
+        self._runner.cancel()
 
     def action_rerun(self) -> None:
         """The same request again, as a new answer."""
         block = self._answers.current
-        if block and self._live is None:
+        if block and self._runner.block is None:
             self._start(block.answer.request)
 
     # The answers
@@ -382,8 +297,7 @@ class StudioScreen(WorkScreen):
 
     def action_new(self) -> None:
         """Clears the conversation and the pane; the history keeps everything."""
-        if self._live:
-            self.action_cancel_run()
+        self._runner.cancel()
         self._turns = ()
         self._answers.clear()
         self._side.user.load("")

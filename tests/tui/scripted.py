@@ -115,6 +115,8 @@ class ScriptedClient(ControllerClient):
         super().__init__()
         self.first = first or overview()
         self.refuse: MeshtuiError | None = None
+        self.there = asyncio.Event()
+        self.there.set()
         self.connections_made = 0
         self.requests: list[ChatRequest] = []
         self.cancelled = 0
@@ -133,6 +135,7 @@ class ScriptedClient(ControllerClient):
             self._answers.put_nowait(event)
 
     async def connect(self, *, spawn: bool = True, timeout_s: float = 20.0) -> ControllerInfo:
+        await self.there.wait()
         if self.refuse:
             raise self.refuse
         self.connections_made += 1

@@ -33,6 +33,30 @@ async def test_one_key_press_runs_the_prompt_that_is_there_at_the_first_start() 
         assert app.focused is app.screen.query_one(Answers), "the answers' page has come up"
 
 
+async def test_a_key_press_before_the_controller_is_there_counts() -> None:
+    client = ScriptedClient()
+    client.there.clear()
+    async with opened(client, connected=False) as (app, pilot):
+        await pilot.press("ctrl+r")
+        await settled(pilot)
+        assert "Runs as soon as the controller is there" in shown(app)
+        assert client.requests == []
+        client.there.set()
+        await eventually(lambda: len(client.requests) == 1, "the prompt to be sent")
+
+
+async def test_esc_takes_an_early_key_press_back() -> None:
+    client = ScriptedClient()
+    client.there.clear()
+    async with opened(client, connected=False) as (app, pilot):
+        await pilot.press("ctrl+r", "escape")
+        client.there.set()
+        await eventually(lambda: app.state.link is Link.CONNECTED, "connected")
+        await settled(pilot)
+        assert client.requests == []
+        assert "^r runs it on this machine" in shown(app)
+
+
 async def test_text_is_shown_while_it_streams_and_figures_go_with_it() -> None:
     client = ScriptedClient()
     async with opened(client) as (app, pilot):
