@@ -20,6 +20,7 @@ from meshtui.domain.generation import (
     RunText,
     RunWaiting,
 )
+from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.text import StreamSanitiser
 
 _EXAMPLES = """\
@@ -68,7 +69,7 @@ async def _prompt(client: ControllerClient, arguments: argparse.Namespace) -> in
     if arguments.system:
         messages.insert(0, ChatMessage("system", arguments.system))
     request = ChatRequest(
-        model=arguments.model,
+        model=str(ModelRef.parse(arguments.model)),
         connection=arguments.connection,
         messages=tuple(messages),
         parameters=GenerationParameters(

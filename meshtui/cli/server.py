@@ -12,6 +12,7 @@ from meshtui.cli.text import ago, duration, percent, size, table
 from meshtui.client import ControllerClient
 from meshtui.domain.controller import Overview, ServerChanged
 from meshtui.domain.errors import Conflict, NotFound, Unavailable
+from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.server import Phase, ServerStatus
 from meshtui.domain.text import one_line
 
@@ -102,7 +103,7 @@ async def _show(client: ControllerClient, arguments: argparse.Namespace) -> int:
 
 
 async def _start(client: ControllerClient, arguments: argparse.Namespace) -> int:
-    server = await client.start_server(arguments.model, arguments.connection)
+    server = await client.start_server(str(ModelRef.parse(arguments.model)), arguments.connection)
     if arguments.wait:
         server = await _wait(client, server)
     if arguments.json:
