@@ -381,9 +381,10 @@ class StudioScreen(WorkScreen):
     def on_answers_moved(self) -> None:
         self.refresh_bindings()
 
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+    def on_descendant_focus(self, _event: events.DescendantFocus) -> None:
         """The side with the focus is the one to be seen, also after the screen grew narrow."""
-        self.set_class(event.widget is self._answers, "-answers")
+        # What has it by now: a dialog that closes tells of the focus from before it opened.
+        self.set_class(self.focused is self._answers, "-answers")
         self.refresh_bindings()
 
     def action_back(self) -> None:
