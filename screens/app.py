@@ -16,7 +16,7 @@ from meshtui import themes
 from meshtui.domain.controller import ControllerEvent
 from meshtui.domain.text import one_line
 
-from . import clipboard, memory, theming, words
+from . import clipboard, hangup, memory, theming, words
 from .registry import SCREENS
 from .state import Link, State
 from .work import start
@@ -105,6 +105,8 @@ class MeshtuiApp(App[None]):
         return self.code_styles.get(self.theme, fallback)
 
     def on_mount(self) -> None:
+        if not self.is_headless:
+            hangup.watch(self._leave)
         # Connecting imports the HTTP client and may start the controller: the first frame
         # does not wait for either.
         self.call_after_refresh(self._connect)
@@ -193,6 +195,9 @@ class MeshtuiApp(App[None]):
             await asyncio.to_thread(memory.remember, self.memory)
         except OSError as error:
             self.say(f"The draft could not be kept: {error}", "warning")
+
+    def _leave(self) -> None:
+        start(self, self.action_quit, group="leave")
 
     async def on_unmount(self) -> None:
         await self.client.close()

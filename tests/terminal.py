@@ -131,11 +131,17 @@ class Terminal:
         while (left_s := deadline - time.monotonic()) > 0 and self._read(left_s):
             pass
 
+    def hang_up(self) -> None:
+        """Closes the terminal under the program; `wait_for_exit` cannot read from it any more."""
+        os.close(self._fd)
+        self._fd = -1
+
     def close(self) -> None:
         if self.exit_status is None:
             os.kill(self.pid, signal.SIGKILL)
             self._reap()
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def _read(self, timeout_s: float) -> bool:
         """One read; False when the program has ended."""
