@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -50,11 +49,6 @@ def run_action(parser: argparse.ArgumentParser, words: list[str]) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return exit_codes.INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`head`, say) has seen enough. Python would complain once more when it
-        # flushes stdout at exit, so stdout is pointed to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exit_codes.OK
 
 
 async def _connected(arguments: argparse.Namespace) -> int:

@@ -67,7 +67,8 @@ async def _logs(client: ControllerClient, arguments: argparse.Namespace) -> int:
         text = await asyncio.to_thread(controller_log_path().read_text, errors="replace")
     except FileNotFoundError:
         raise Unavailable("The controller has not written a log yet.") from None
-    lines = sanitise(text).splitlines()[-arguments.tail :]
+    lines = sanitise(text).splitlines()
+    lines = lines[max(0, len(lines) - max(0, arguments.tail)) :]
     if arguments.json:
         print_json([{"line": line} for line in lines])
     else:

@@ -5,6 +5,8 @@ when it is asked for, so that `meshtui` alone paints as fast as the toolkit allo
 """
 
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +28,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         return _open_workstation()
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # A locale may lack a character of an answer, and a file that is sent as a prompt may be
+        # in another encoding: no reason to break off.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        # What is no UTF-8 cannot be sent; it stays visible as question marks.
+        status = _run([word.encode("utf-8", "replace").decode() for word in words])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`head`, say) has seen enough
+        status = exit_codes.OK
+    except OSError as error:
+        print(f"meshtui: the system refused: {error}", file=sys.stderr)
+        status = exit_codes.FAILED
+    else:
+        return status
+    # What is left in stdout's buffer cannot be written; Python would complain at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return status
+
+
+def _run(words: list[str]) -> int:
     first, rest = words[0], words[1:]
     if first in ("-h", "--help", "help"):
         if rest and rest[0] in _NOUNS:

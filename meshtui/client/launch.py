@@ -23,9 +23,16 @@ async def start_controller(socket: Path) -> Path:
     ends it and its end leaves nothing to reap.
     """
     log = controller_log_path()
-    start = log.stat().st_size if log.exists() else 0
-    with log.open("ab") as errors:
+    try:
+        start = log.stat().st_size if log.exists() else 0
+        errors = log.open("ab")
         log.chmod(0o600)
+    except OSError as error:
+        raise Unavailable(
+            f"The controller's log {log} cannot be written: {error.strerror}.",
+            hint="Look at the permissions of its folder, or set XDG_STATE_HOME to another one.",
+        ) from error
+    with errors:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -4,13 +4,17 @@ The environment variables of the XDG Base Directory Specification are honoured; 
 and `MESHTUI_RUNTIMES` move the two large folders.
 """
 
+import errno
 import os
 import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import PlatformDirs
 
-from meshtui.domain.errors import MeshtuiError
+from meshtui.domain.errors import MeshtuiError, NoRoom, Unavailable
 
 _DIRS = PlatformDirs("meshtui", appauthor=False)
 
@@ -52,9 +56,12 @@ def servers_dir() -> Path:
 
 def socket_path() -> Path:
     """The controller's Unix socket, in a folder that only this user can enter."""
-    folder = Path(_DIRS.user_runtime_dir)
-    # platformdirs passes over a runtime folder that others can enter, so it is made private too.
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Which folder it falls back to is nothing to be told in the middle of a screen.
+    with warnings.catch_warnings(), _explained("of the controller's socket"):
+        warnings.simplefilter("ignore")
+        folder = Path(_DIRS.user_runtime_dir)
+        # platformdirs passes over a runtime folder that others can enter, so it is private too.
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return _private(folder) / "controller.sock"
 
 
@@ -67,19 +74,35 @@ def history_path() -> Path:
 
 
 def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _private(folder: Path) -> Path:
     """The folder with mode 0700, owned by this user; raises `UnsafeFolder` if it cannot be."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if found.st_uid != os.geteuid():
-        raise UnsafeFolder(
-            f"{folder} belongs to another user.",
-            hint="Set XDG_RUNTIME_DIR and XDG_STATE_HOME to folders of your own.",
-        )
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        folder.chmod(0o700)
+    with _explained(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        if found.st_uid != os.geteuid():
+            raise UnsafeFolder(
+                f"{folder} belongs to another user.",
+                hint="Set XDG_RUNTIME_DIR and XDG_STATE_HOME to folders of your own.",
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            folder.chmod(0o700)
     return folder
+
+
+@contextmanager
+def _explained(folder: object) -> Iterator[None]:
+    """A folder that the system refuses, as an error for people."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (NoRoom if full else Unavailable)(
+            f"The folder {folder} cannot be used: {error.strerror or error}.",
+            hint="HOME, XDG_CONFIG_HOME, XDG_STATE_HOME, XDG_CACHE_HOME, XDG_DATA_HOME and "
+            "XDG_RUNTIME_DIR say where meshtui keeps its files.",
+        ) from error

@@ -186,3 +186,73 @@ def test_a_broken_connection_is_named_with_its_line(own_folders: Path) -> None:
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
         assert os.fspath(path) in done.stderr or "fake/hello" in done.stderr
+
+
+UNUSABLE = (
+    ("XDG_STATE_HOME", "cannot be used"),
+    ("XDG_RUNTIME_DIR", "of the controller's socket cannot be used"),
+)
+
+
+@pytest.mark.parametrize(("variable", "words"), UNUSABLE)
+def test_folders_that_cannot_be_made_are_named(
+    own_folders: Path, monkeypatch: pytest.MonkeyPatch, variable: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, "/proc/no-such-folder")
+    done = meshtui("controller", "status")
+    assert done.returncode == 3
+    assert words in done.stderr and variable in done.stderr
+
+
+def test_a_log_that_cannot_be_written_is_named(own_folders: Path) -> None:
+    (own_folders / "state" / "meshtui" / "controller.log").mkdir(parents=True)
+    done = meshtui("server", "list")
+    assert done.returncode == 3 and "controller.log cannot be written" in done.stderr
+
+
+def test_without_a_runtime_folder_nothing_is_said_of_it(
+    own_folders: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    done = meshtui("controller", "status")
+    assert done.stderr.startswith("meshtui: The controller is not running.")
+
+
+def test_output_that_cannot_be_written_is_told(own_folders: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [MESHTUI, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "meshtui: the system refused: [Errno 28] No space left on device\n"
+
+
+def test_a_reader_that_reads_nothing_is_no_error_either(own_folders: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [MESHTUI, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_number_of_log_lines_is_kept(own_folders: Path) -> None:
+    log = own_folders / "state" / "meshtui" / "controller.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("one\ntwo\n")
+    assert answer("controller", "logs", "-n", "0") == ""
+    assert answer("controller", "logs", "-n", "1") == "two\n"
+
+
+def test_text_in_any_encoding_is_sent_and_shown(
+    controller: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words, given in ((("-",), b"caf\xe9?"), ((b"caf\xe9?",), b"")):
+        done = subprocess.run(
+            [MESHTUI, "prompt", "fake/hello", *words], input=given, capture_output=True, check=False
+        )
+        assert b"Traceback" not in done.stderr and b"Paris" in done.stdout
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert "absent" in answer("runtime", "list")
