@@ -15,9 +15,10 @@ from meshtui.domain.text import sanitise
 
 T = TypeVar("T")
 
-# JSON that holds none of these holds no forbidden character: escapes of control characters, and
-# anything beyond ASCII. Nearly all answers take this way out without being walked through.
-_SUSPICIOUS = re.compile(rb"\\u|\\r|[\x7f-\xff]")
+# JSON that holds none of these holds no forbidden character: escapes of control characters (some
+# have short ones), and anything beyond ASCII. Nearly all answers take this way out without being
+# walked through.
+_SUSPICIOUS = re.compile(rb"\\[ubfr]|[\x7f-\xff]")
 
 
 def decode(data: bytes, kind: Any) -> Any:

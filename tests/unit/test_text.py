@@ -5,6 +5,8 @@ import unicodedata
 
 import pytest
 
+from meshtui.client.safe import decode
+from meshtui.domain.codec import to_json
 from meshtui.domain.text import StreamSanitiser, one_line, sanitise
 
 HOSTILE = [
@@ -73,3 +75,9 @@ def test_a_sequence_that_never_ends_is_not_held_for_ever() -> None:
 
 def test_long_names_are_cut_with_a_sign() -> None:
     assert one_line("x" * 500, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0xA0), 0x202E, 0x2066, 0x2028])
+def test_no_control_character_gets_past_the_client(code: int) -> None:
+    """JSON has short escapes for some of them."""
+    assert is_safe(decode(to_json(f"a{chr(code)}b"), str))
