@@ -1,5 +1,6 @@
 """The OpenAI-compatible endpoint on 127.0.0.1: switched on and off, guarded by a key."""
 
+import asyncio
 import errno
 import hmac
 import logging
@@ -52,12 +53,14 @@ class Endpoint:
         self._add_routes = add_routes
         self._changed = changed
         self._state = _State(key="")
+        # Two who switch at once would both open a port, and one of them would stay for ever.
+        self._switching = asyncio.Lock()
         self._runner: web.AppRunner | None = None
         self._port: int | None = None
 
     async def open(self) -> None:
         """Reads the state, and listens if it was on; raises `MeshtuiError` where it cannot."""
-        self._state = _read(self._file)
+        self._state = await asyncio.to_thread(_read, self._file)
         on = self._config().on if self._state.on is None else self._state.on
         if on:
             await self._listen(self._wanted_port())
@@ -80,6 +83,12 @@ class Endpoint:
         """Raises `Conflict` where the port is taken; it stays as it was then."""
         if port is not None and not 1 <= port <= 65535:
             raise InvalidInput("A port is a number from 1 to 65535.")
+        async with self._switching:
+            await self._switch(on, port)
+        self._changed(self.status())
+        return self.status()
+
+    async def _switch(self, on: bool, port: int | None) -> None:
         if on and (self._port is None or port not in (None, self._port)):
             before = self._port
             await self.close()
@@ -94,9 +103,7 @@ class Endpoint:
         self._state = msgspec.structs.replace(
             self._state, on=on, port=self._port or self._state.port
         )
-        _write(self._file, self._state)
-        self._changed(self.status())
-        return self.status()
+        await asyncio.to_thread(_write, self._file, self._state)
 
     def _wanted_port(self) -> int:
         return self._config().port or self._state.port or 0
@@ -106,7 +113,7 @@ class Endpoint:
             self._state = msgspec.structs.replace(
                 self._state, key=f"mesh-{secrets.token_urlsafe(32)}"
             )
-            _write(self._file, self._state)
+            await asyncio.to_thread(_write, self._file, self._state)
         app = web.Application(
             middlewares=[errors_as_openai, self._guard], client_max_size=MAX_BODY_BYTES
         )
@@ -137,7 +144,8 @@ class Endpoint:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        known = hmac.compare_digest(key.strip().encode(), self._state.key.encode())
+        given = key.strip().encode("utf-8", "surrogateescape")
+        known = hmac.compare_digest(given, self._state.key.encode())
         if scheme.lower() != "bearer" or not known:
             message = "The API key is missing or wrong: see `meshtui endpoint env`."
             body = error_body(message, "invalid_request_error", "invalid_api_key")

@@ -28,10 +28,10 @@ from meshtui.controller.openai_shapes import (
 )
 from meshtui.controller.parts import Servers
 from meshtui.controller.runs import parameters_body, target_of
-from meshtui.domain.errors import InvalidInput, MeshtuiError
+from meshtui.domain.errors import EngineError, InvalidInput, MeshtuiError
 from meshtui.engines.registry import adapter
-from meshtui.inference.chat import Target, open_chat
-from meshtui.inference.relay import can_relay, open_relay
+from meshtui.inference.chat import Target, error_page, open_chat
+from meshtui.inference.relay import open_relay, relayed
 
 _LOGGER = logging.getLogger(__name__)
 _CHAT_PATH = "/v1/chat/completions"
@@ -81,7 +81,7 @@ class Gateway:
             body = _with_defaults(asked, choice)
             target = target_of(ready)
             with self._servers.lease(ready.server_id):
-                if can_relay(ready.engine):
+                if adapter(ready.engine).speaks_openai:
                     return await self._relay(request, target, body)
                 if body.get("stream"):
                     return await self._translate(request, target, body)
@@ -94,25 +94,26 @@ class Gateway:
     ) -> web.StreamResponse:
         async with open_relay(self._session(), target, _CHAT_PATH, body) as upstream:
             if upstream.status != 200:
-                error = adapter(target.engine).error(upstream.status, await upstream.read())
+                page = await error_page(upstream)
+                error = adapter(target.engine).error(upstream.status, page)
                 return json_response(error, upstream.status)
             if not body.get("stream"):
-                data = await upstream.read()
+                data = b"".join([piece async for piece in relayed(upstream)])
                 return web.Response(body=data, content_type="application/json")
             response = await _begin_sse(request)
             try:
-                async for data in upstream.content.iter_any():
+                async for data in relayed(upstream):
                     await response.write(data)
-            except (aiohttp.ClientPayloadError, aiohttp.ClientOSError):
-                message = "The engine's process ended before the answer was complete."
-                await response.write(sse(error_body(message, "server_error", 502)) + DONE)
+            except EngineError as error:
+                await response.write(sse(error_of(error)[1]) + DONE)
             await response.write_eof()
             return response
 
     async def _translate(
         self, request: web.Request, target: Target, body: dict[str, Any]
     ) -> web.StreamResponse:
-        wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        options = body.get("stream_options")
+        wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
         async with open_chat(self._session(), target, body) as stream:
             response = await _begin_sse(request)
             try:

@@ -61,6 +61,7 @@ class Completion:
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
         self._text: dict[int, list[str]] = {}
+        self._calls: dict[int, dict[int, dict[str, Any]]] = {}
         self._finish: dict[int, str] = {}
         self._usage: Mapping[str, Any] | None = None
 
@@ -70,10 +71,32 @@ class Completion:
         for choice in chunk.get("choices") or ():
             index = choice.get("index", 0)
             pieces = self._text.setdefault(index, [])
-            if text := (choice.get("delta") or {}).get("content"):
+            delta = choice.get("delta") or {}
+            if text := delta.get("content"):
                 pieces.append(text)
+            for piece in delta.get("tool_calls") or ():
+                self._add_call(self._calls.setdefault(index, {}), piece)
             if reason := choice.get("finish_reason"):
                 self._finish[index] = reason
+
+    @staticmethod
+    def _add_call(calls: dict[int, dict[str, Any]], piece: Mapping[str, Any]) -> None:
+        """The first piece of a tool call has its name, the others have more of its arguments."""
+        function = piece.get("function") or {}
+        call = calls.setdefault(
+            piece.get("index", len(calls)),
+            {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
+        )
+        call["id"] = piece.get("id") or call["id"]
+        for field in ("name", "arguments"):
+            call["function"][field] += function.get(field) or ""
+
+    def _message(self, index: int) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._text[index])}
+        if calls := self._calls.get(index):
+            message["content"] = message["content"] or None
+            message["tool_calls"] = [call for _, call in sorted(calls.items())]
+        return message
 
     def body(self) -> dict[str, Any]:
         return {
@@ -82,11 +105,11 @@ class Completion:
             "choices": [
                 {
                     "index": index,
-                    "message": {"role": "assistant", "content": "".join(pieces)},
+                    "message": self._message(index),
                     "logprobs": None,
                     "finish_reason": self._finish.get(index, "stop"),
                 }
-                for index, pieces in sorted(self._text.items())
+                for index in sorted(self._text)
             ],
             "usage": self._usage,
         }

@@ -102,9 +102,11 @@ class StreamTranslator(Protocol):
 
 
 class EngineAdapter(Protocol):
-    """One engine's dialect."""
+    """One engine's dialect. `speaks_openai`: its answers are what OpenAI's clients expect, byte by
+    byte, so that they may be handed on unread."""
 
     engine: Engine
+    speaks_openai: bool
 
     def launch(self, request: LaunchRequest) -> Launch:
         """The command line and environment; raises `InvalidInput` for settings that the engine

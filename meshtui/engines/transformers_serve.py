@@ -37,6 +37,7 @@ class TransformersAdapter:
     """`EngineAdapter` of `transformers serve`."""
 
     engine = Engine.TRANSFORMERS
+    speaks_openai = False
 
     def launch(self, request: LaunchRequest) -> Launch:
         enabled = request.enabled

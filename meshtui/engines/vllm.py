@@ -45,6 +45,7 @@ class VllmAdapter:
     """`EngineAdapter` of vLLM. Versions differ by the data in `config/engines/vllm.toml`."""
 
     engine = Engine.VLLM
+    speaks_openai = True
 
     def launch(self, request: LaunchRequest) -> Launch:
         enabled = request.enabled

@@ -168,16 +168,33 @@ async def _open(
         raise
     except InvalidInput as error:
         raise RequestRefused(error_answer(str(error), code=400), hint=None) from error
+    response = await ask(session, target, prepared.path, prepared.body)
     try:
-        response = await session.post(
-            target.base_url + prepared.path,
-            data=msgspec.json.encode(prepared.body),
+        if response.status == 200:
+            return ChatStream(response, speaks, prepared)
+        refusal = await error_page(response)
+    except BaseException:
+        response.close()
+        raise
+    response.close()
+    raise _failure(speaks.error(response.status, refusal))
+
+
+async def ask(
+    session: aiohttp.ClientSession, target: Target, path: str, body: Mapping[str, Any]
+) -> aiohttp.ClientResponse:
+    """The engine's answer, unread; closing it cancels in the engine. Raises `AnswerFailed` where
+    the engine does not answer."""
+    try:
+        return await session.post(
+            target.base_url + path,
+            data=msgspec.json.encode(body),
             # A connection of its own: closing it cancels this answer and no other, and none is
             # reused that an engine dropped after an error.
             headers={
                 "Content-Type": "application/json",
                 "Connection": "close",
-                **speaks.headers(target.api_key),
+                **adapter(target.engine).headers(target.api_key),
             },
             timeout=_TIMEOUT,
             allow_redirects=False,
@@ -187,19 +204,10 @@ async def _open(
             error_answer(f"The engine does not answer: {one_line(str(error))}", code=503),
             hint="Look at the server's log; it may have stopped.",
         ) from error
-    try:
-        if response.status == 200:
-            return ChatStream(response, speaks, prepared)
-        refusal = await _error_body(response)
-    except BaseException:
-        response.close()
-        raise
-    response.close()
-    raise _failure(speaks.error(response.status, refusal))
 
 
-async def _error_body(response: aiohttp.ClientResponse) -> bytes:
-    """The error page, as much of it as can be had."""
+async def error_page(response: aiohttp.ClientResponse) -> bytes:
+    """What came with an error's status, as much of it as can be had."""
     body = b""
     with suppress(aiohttp.ClientError, OSError):
         async for piece in response.content.iter_any():

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,10 +13,11 @@ import aiohttp
 import openai
 import pytest
 
+from meshtui.controller.openai_shapes import Completion
 from meshtui.domain.controller import EndpointStatus
 from meshtui.domain.errors import Conflict, InvalidInput
 from meshtui.domain.server import Phase
-from meshtui.domain.task import Engine
+from meshtui.engines.vllm import VllmAdapter
 from tests.controller_support import RunningController, enable, running_controller
 
 MESSAGES: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -254,7 +257,7 @@ async def test_engines_with_a_dialect_of_their_own_are_translated(
     client: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The way of those whose bytes cannot be handed on."""
-    monkeypatch.setattr("meshtui.controller.gateway.can_relay", lambda engine: engine is Engine)
+    monkeypatch.setattr(VllmAdapter, "speaks_openai", False)
     whole = await client.chat.completions.create(model="fake/hello", messages=MESSAGES)
     assert "Paris" in (whole.choices[0].message.content or "")
     assert whole.choices[0].finish_reason == "stop"
@@ -270,6 +273,85 @@ async def test_engines_with_a_dialect_of_their_own_are_translated(
     with pytest.raises(openai.APIError, match="process ended"):
         async for _ in stream:
             pass
+
+
+async def test_an_engine_that_dies_over_a_whole_answer_is_told_in_words(
+    controller: RunningController, client: openai.AsyncOpenAI
+) -> None:
+    asked = asyncio.create_task(
+        client.chat.completions.create(model="fake/slow", messages=MESSAGES)
+    )
+
+    async def answering() -> bool:
+        return any(server.active_requests for server in await controller.client.servers())
+
+    await until(answering)
+    (server,) = await controller.client.servers()
+    assert server.pid
+    os.kill(server.pid, signal.SIGKILL)
+    with pytest.raises(openai.InternalServerError, match="The engine") as told:
+        await asked
+    assert told.value.status_code in (502, 503)
+
+
+async def test_stream_options_of_a_wrong_kind_are_no_internal_error(
+    endpoint: EndpointStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VllmAdapter, "speaks_openai", False)
+    body = {"model": "fake/hello", "messages": MESSAGES, "stream": True, "stream_options": "x"}
+    headers = {"Authorization": f"Bearer {endpoint.api_key}"}
+    url = f"{endpoint.base_url}/chat/completions"
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.post(url, json=body) as answer:
+            assert answer.status == 200
+            assert (await answer.text()).endswith("data: [DONE]\n\n")
+
+
+def test_streamed_tool_calls_are_put_together() -> None:
+    completion = Completion()
+    pieces: list[dict[str, Any]] = [
+        {"index": 0, "id": "a", "function": {"name": "weather", "arguments": ""}},
+        {"index": 0, "function": {"arguments": '{"city": '}},
+        {"index": 1, "id": "b", "function": {"name": "time", "arguments": "{}"}},
+        {"index": 0, "function": {"arguments": '"Paris"}'}},
+    ]
+    for piece in pieces:
+        completion.add({"choices": [{"index": 0, "delta": {"tool_calls": [piece]}}]})
+    completion.add({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+    (choice,) = completion.body()["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {
+                "id": "a",
+                "type": "function",
+                "function": {"name": "weather", "arguments": '{"city": "Paris"}'},
+            },
+            {"id": "b", "type": "function", "function": {"name": "time", "arguments": "{}"}},
+        ],
+    }
+
+
+async def test_switching_twice_at_once_opens_one_port(controller: RunningController) -> None:
+    first, second = await asyncio.gather(
+        controller.client.set_endpoint(True), controller.client.set_endpoint(True)
+    )
+    assert first == second
+    await controller.client.set_endpoint(False)
+    port = int((first.base_url or "").split(":")[2].partition("/")[0])
+    with pytest.raises(OSError):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_key_of_strange_bytes_is_refused(endpoint: EndpointStatus) -> None:
+    port = int((endpoint.base_url or "").split(":")[2].partition("/")[0])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+    assert b" 401 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_the_endpoint_is_private_and_stays_the_same(own_folders: Path) -> None:
