@@ -70,8 +70,9 @@ class History:
     async def newest(
         self, *, limit: int = 100, search: str | None = None, before: str | None = None
     ) -> list[Run]:
-        """At most `limit` runs, newest first; older than the run with the id `before`; holding
-        every word of `search` (its beginning is enough) in model, messages or answer."""
+        """At most `limit` runs, fewer where they are huge, newest first; older than the run with
+        the id `before`; holding every word of `search` (its beginning is enough) in model,
+        messages or answer."""
         limit = max(1, min(limit, MAX_PAGE))
         return await self._with(lambda file: file.newest(limit, search, before))
 

@@ -4,22 +4,27 @@ Everything here blocks and belongs to one thread.
 """
 
 import contextlib
+import logging
 import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from meshtui.domain.codec import from_json, to_json
-from meshtui.domain.errors import MeshtuiError
+from meshtui.domain.errors import InvalidInput, MeshtuiError
 from meshtui.domain.generation import Run
 
 _BUSY_TIMEOUT_S = 5.0
+# A page of runs ends here: a few hundred prompts that hold a book each are more than memory.
+MAX_PAGE_BYTES = 16 * 1024 * 1024
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class Trouble(MeshtuiError):
@@ -119,7 +124,7 @@ class HistoryFile:
     def get(self, run_id: str) -> Run | None:
         with self._read() as db:
             row = db.execute(f"SELECT {_COLUMNS} FROM runs WHERE id=?", (run_id,)).fetchone()
-            return None if row is None else _run(row)
+            return None if row is None else _run(run_id, row)
 
     def newest(self, limit: int, search: str | None, before: str | None) -> list[Run]:
         where, values = ["1"], list[object]()
@@ -132,10 +137,19 @@ class HistoryFile:
             values += found
         with self._read() as db:
             rows = db.execute(
-                f"SELECT {_COLUMNS} FROM runs WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",
+                f"SELECT id, {_COLUMNS} FROM runs WHERE {' AND '.join(where)}"
+                " ORDER BY id DESC LIMIT ?",
                 (*values, limit),
             )
-            return [_run(row) for row in rows]
+            runs: list[Run] = []
+            size_bytes = 0
+            for run_id, *row in rows:
+                size_bytes += len(row[0]) + len(row[1])
+                if runs and size_bytes > MAX_PAGE_BYTES:
+                    break
+                if run := _run(run_id, row):
+                    runs.append(run)
+            return runs
 
     def star(self, run_id: str, starred: bool) -> Run | None:
         with self._write() as db:
@@ -205,9 +219,15 @@ class HistoryFile:
 _COLUMNS = "record, answer, starred"
 
 
-def _run(row: tuple[bytes, str, int]) -> Run:
+def _run(run_id: str, row: Sequence[Any]) -> Run | None:
+    """None for a record that another version wrote and this one cannot read: it must not take
+    all the others with it."""
     record, answer, starred = row
-    run: Run = from_json(record, Run)
+    try:
+        run: Run = from_json(record, Run)
+    except InvalidInput as error:
+        _LOGGER.warning("the run %s in the history cannot be read: %s", run_id, error)
+        return None
     return msgspec.structs.replace(run, answer=answer, starred=bool(starred))
 
 
@@ -244,9 +264,10 @@ def _prepare(db: sqlite3.Connection) -> None:
 
 def _end_interrupted(db: sqlite3.Connection) -> None:
     file = HistoryFile(db)
-    rows = db.execute(f"SELECT {_COLUMNS} FROM runs WHERE running").fetchall()
-    for row in rows:
-        file.put(msgspec.structs.replace(_run(row), status="interrupted"))
+    rows = db.execute(f"SELECT id, {_COLUMNS} FROM runs WHERE running").fetchall()
+    for run_id, *row in rows:
+        if run := _run(run_id, row):
+            file.put(msgspec.structs.replace(run, status="interrupted"))
 
 
 def _first_schema(db: sqlite3.Connection) -> None:

@@ -301,10 +301,12 @@ async def test_stream_options_of_a_wrong_kind_are_no_internal_error(
     body = {"model": "fake/hello", "messages": MESSAGES, "stream": True, "stream_options": "x"}
     headers = {"Authorization": f"Bearer {endpoint.api_key}"}
     url = f"{endpoint.base_url}/chat/completions"
-    async with aiohttp.ClientSession(headers=headers) as session:
-        async with session.post(url, json=body) as answer:
-            assert answer.status == 200
-            assert (await answer.text()).endswith("data: [DONE]\n\n")
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(url, json=body) as answer,
+    ):
+        assert answer.status == 200
+        assert (await answer.text()).endswith("data: [DONE]\n\n")
 
 
 def test_streamed_tool_calls_are_put_together() -> None:

@@ -169,6 +169,38 @@ async def test_every_text_can_be_kept(history: History) -> None:
     assert found.answer == "half ? and \x00 nul"
 
 
+async def test_a_run_that_cannot_be_read_does_not_take_the_others_with_it(
+    history: History, path: Path, notices: list[str]
+) -> None:
+    lost, kept = run(status="running"), run()
+    history.put(lost)
+    history.put(kept)
+    await history.settle()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE runs SET record=? WHERE id=?", (b'{"status": "dreaming"}', lost.id))
+    assert await history.newest() == [kept]
+    with pytest.raises(NotFound):
+        await history.get(lost.id)
+    other = await again(path, notices)
+    assert await other.newest() == [kept]
+    await other.close()
+    assert notices == []
+
+
+async def test_a_page_of_huge_runs_ends_early(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshtui.studio.history_file.MAX_PAGE_BYTES", 3500)
+    runs = [run("x" * 1000, id=f"{number}") for number in range(4)]
+    for one in runs:
+        history.put(one)
+    first = await history.newest()
+    assert [one.id for one in first] == ["3", "2"]
+    assert len(await history.newest(before=first[-1].id)) == 2
+    history.put(run("x" * 5000, id="4"))
+    assert len(await history.newest()) == 1
+
+
 @pytest.mark.parametrize(
     "content", [b"this is no database" * 100, b"SQLite format 3\x00" + b"x" * 5000]
 )
