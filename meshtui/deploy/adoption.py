@@ -2,6 +2,7 @@
 
 import asyncio
 from enum import Enum, auto
+from pathlib import Path
 
 from meshtui.deploy.local import EngineProcess, SupervisorRecord, read_record, reap_orphans
 from meshtui.deploy.logtail import log_end
@@ -39,6 +40,19 @@ async def adopt(server: Server, explain: Explain) -> Adoption:
         ours = record if record is not None and record.nonce == nonce else None
         server.over(await _why(server, ours, explain))
     return Adoption.OVER
+
+
+async def end_unknown(folder: Path) -> None:
+    """Ends what runs in a folder whose record cannot be read (another version wrote it, or the
+    disk was full): nobody could see it, use it or stop it, and it would never be idle."""
+    record = await asyncio.to_thread(read_record, folder)
+    if record is None or record.state == "exited":
+        return
+    process = await EngineProcess.adopt(folder, record.nonce)
+    if process is None:
+        await asyncio.to_thread(reap_orphans, record)
+    else:
+        await process.end(grace_s=None)
 
 
 async def _why(

@@ -192,7 +192,9 @@ class Server:
         self._arm_idle()
 
     def rest(self) -> None:
-        """Arms the idle timer of an adopted server, from when it was last used."""
+        """Arms the idle timer of an adopted server, from when it was last used. The requests that
+        its record counts ended with the controller that had sent them."""
+        self.change(active_requests=self._active)
         self._arm_idle()
 
     def _arm_idle(self) -> None:

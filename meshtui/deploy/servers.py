@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from meshtui.deploy.adoption import Adoption, adopt
+from meshtui.deploy.adoption import Adoption, adopt, end_unknown
 from meshtui.deploy.life import Life
 from meshtui.deploy.local import LOG_NAME
 from meshtui.deploy.memory_watch import MemoryWatch
@@ -98,10 +98,13 @@ class ServerManager:
         self._session = aiohttp.ClientSession(trust_env=False)
         found = await asyncio.to_thread(_load_all, self._folder)
         await asyncio.gather(*(self._take_over(*one) for one in found))
-        if found:
+        if self._lives:
             self._memory.start()
 
-    async def _take_over(self, folder: Path, record: ServerRecord) -> None:
+    async def _take_over(self, folder: Path, record: ServerRecord | None) -> None:
+        if record is None:
+            await end_unknown(folder)
+            return
         life = self._add(folder, record)
         match await adopt(life.server, self._explain):
             case Adoption.STARTING:
@@ -258,7 +261,7 @@ class ServerManager:
         self._lives[server.status.id].stop(f"Nobody used it for {minutes:g} min")
 
 
-def _load_all(servers_dir: Path) -> "list[tuple[Path, ServerRecord]]":
+def _load_all(servers_dir: Path) -> "list[tuple[Path, ServerRecord | None]]":
     servers_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     folders = sorted(path for path in servers_dir.iterdir() if path.is_dir())
-    return [(folder, record) for folder in folders if (record := load_record(folder))]
+    return [(folder, load_record(folder)) for folder in folders]

@@ -1,6 +1,7 @@
 """A controller that is killed loses no server: the next one takes them over."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -304,6 +305,31 @@ async def test_a_broken_record_does_not_stop_a_controller(
     (controller.folder / "a-stray-file").touch()
     await next_one.open()
     assert next_one.list() == []
+
+
+async def test_a_server_whose_record_cannot_be_read_does_not_run_on_unseen(
+    controller: Controller, next_one: ServerManager
+) -> None:
+    await controller.start("--child", "setsid", until=Phase.READY)
+    controller.kill()
+    assert marked(ID)
+    (controller.folder / ID / "server.json").write_text('{"status": 1}')
+    await next_one.open()
+    assert not marked(ID)
+    assert next_one.list() == []
+
+
+async def test_requests_of_a_killed_controller_do_not_count(
+    controller: Controller, next_one: ServerManager
+) -> None:
+    await controller.start(until=Phase.READY)
+    controller.kill()
+    path = controller.folder / ID / "server.json"
+    record = json.loads(path.read_text())
+    record["status"]["active_requests"] = 3
+    path.write_text(json.dumps(record))
+    await next_one.open()
+    assert next_one.get(ID).active_requests == 0
 
 
 async def test_a_killed_controller_has_saved_what_it_knew(
