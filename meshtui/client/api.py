@@ -38,6 +38,8 @@ from meshtui.settings.paths import controller_log_path, socket_path
 T = TypeVar("T")
 
 _ANSWER_LOST = "The controller went away while the answer was coming; what had arrived is kept."
+# Nobody looks for more words than that, and it stands in a URL, which is bounded.
+_MAX_SEARCH_CHARS = 500
 # How the line of that event begins: the tag comes first.
 _RUN_RECORDED = b'{"type":"run",'
 
@@ -290,7 +292,7 @@ class ControllerClient:
         """History, newest first. `before` is the id of the last run of the page before."""
         params = {"limit": str(limit)}
         if search:
-            params["search"] = search
+            params["search"] = search[:_MAX_SEARCH_CHARS]
         if before:
             params["before"] = before
         channel = await self._open()

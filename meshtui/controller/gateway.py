@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from meshtui.controller.catalogue import Catalogue, Choice
-from meshtui.controller.http import Handler
+from meshtui.controller.http import Handler, is_gone
 from meshtui.controller.openai_shapes import (
     DONE,
     Completion,
@@ -144,9 +144,9 @@ async def errors_as_openai(request: web.Request, handler: Handler) -> web.Stream
         reason = message if error.status == 404 else error.reason
         body = error_body(reason, "invalid_request_error", error.status)
         return json_response(body, error.status)
-    except ConnectionError:
-        raise  # the client is gone: there is nobody to tell
     except Exception as error:
+        if is_gone(error, request):
+            return web.Response()
         if not isinstance(error, MeshtuiError):
             _LOGGER.exception("%s %s failed", request.method, request.path)
         return error_response(error)

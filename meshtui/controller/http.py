@@ -70,6 +70,13 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def is_gone(error: Exception, request: web.Request) -> bool:
+    """Whether the error only says that the client went away: nobody reads the answer then, and
+    it is nothing for the log."""
+    transport = request.transport
+    return isinstance(error, ConnectionError) and (transport is None or transport.is_closing())
+
+
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers errors as `ErrorInfo`; what nobody expected goes to the log with its traceback."""
@@ -81,8 +88,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return answer(NotFound(f"There is no {request.method} {request.path} here.").info(), 404)
     except web.HTTPException as error:
         return answer(InvalidInput(error.reason).info(), error.status)
-    except ConnectionError:
-        raise  # the client is gone: there is nobody to tell
     except Exception as error:
+        if is_gone(error, request):
+            return web.Response()
         _LOGGER.exception("%s %s failed", request.method, request.path)
         return answer(internal_error(error), 500)

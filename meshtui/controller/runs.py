@@ -97,7 +97,14 @@ class Runs:
             inbox.put(RunNotice(self._history.trouble))
         worker = asyncio.create_task(self._work(choice, recorder, inbox), name=f"run {run.id}")
         self._workers.add(worker)
-        worker.add_done_callback(self._workers.discard)
+
+        def over(worker: asyncio.Task[None]) -> None:
+            self._workers.discard(worker)
+            if not recorder.ended:
+                # Cancelled before its first turn.
+                recorder.end("cancelled")
+
+        worker.add_done_callback(over)
         try:
             while True:
                 events = await inbox.take()
@@ -107,9 +114,6 @@ class Runs:
         finally:
             worker.cancel()
             await asyncio.wait([worker])
-            if not recorder.ended:
-                # Closed before the worker had its first turn.
-                recorder.end("cancelled")
 
     def _check(self, request: ChatRequest) -> Choice:
         if not any(message.content.strip() for message in request.messages):

@@ -22,7 +22,7 @@ from meshtui.domain.generation import Run
 
 _BUSY_TIMEOUT_S = 5.0
 # A page of runs ends here: a few hundred prompts that hold a book each are more than memory.
-MAX_PAGE_BYTES = 16 * 1024 * 1024
+MAX_PAGE_BYTES = 64 * 1024 * 1024
 
 _LOGGER = logging.getLogger(__name__)
 

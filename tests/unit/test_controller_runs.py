@@ -1,7 +1,7 @@
 """Prompts through a real controller and a child process that speaks vLLM's dialect."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import aiohttp
@@ -282,3 +282,43 @@ async def test_a_full_disk_is_noticed_in_the_run() -> None:
         notices = [event.message for event in events if isinstance(event, RunNotice)]
         assert any("cannot be written" in notice for notice in notices)
         assert any("cannot be written" in n for n in (await controller.client.info()).notices)
+
+
+async def test_a_run_whose_client_goes_away_at_once_is_not_running_for_ever() -> None:
+    """The connection fails while something is written to it, and is found closed right after."""
+    async with running_controller({"fake/hello": ()}) as controller:
+        batches = controller.core.runs.stream(ask("fake/hello"))
+
+        async def go_away() -> None:
+            await anext(batches)
+            asyncio.get_running_loop().call_soon(task.cancel)
+            await batches.aclose()
+
+        task = asyncio.create_task(go_away())
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert (await ended(controller)).status == "cancelled"
+        assert controller.core.runs.active == 0
+
+
+async def test_clients_that_go_away_leave_no_tracebacks_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_controller({"fake/hello": ()}) as controller:
+        await collect(controller.client, ask("fake/hello"))
+        for pause_s in (0.0, 0.001, 0.002, 0.004, 0.008) * 10:
+            async with aclosing(controller.client.prompt(ask("fake/hello"))) as events:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        async for _ in events:
+                            pass
+        await eventually(lambda: controller.core.runs.active == 0, "all runs have ended")
+        runs = await controller.client.runs()
+        assert {run.status for run in runs} <= {"done", "cancelled"}
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_search_for_a_whole_page_of_text_finds_what_begins_so() -> None:
+    async with running_controller({"fake/hello": ()}) as controller:
+        await collect(controller.client, ask("fake/hello", "wörd " * 5000))
+        assert len(await controller.client.runs(search="wörd " * 5000)) == 1
