@@ -18,9 +18,9 @@ async def start_controller(socket: Path) -> Path:
     """Starts a controller on `socket`; returns the socket of the one that runs then.
 
     The new process says on its standard output, in one line, `ready SOCKET`, or `running SOCKET`
-    where another one holds the lock; nothing means that it died, and its log tells why
-    (`Unavailable`). It leaves this process's family, session and folder, so that nothing of ours
-    ends it and its end leaves nothing to reap.
+    where another one holds the lock, or `failed REASON`; nothing means that it died, and its log
+    tells why (`Unavailable`). It leaves this process's family, session and folder, so that
+    nothing of ours ends it and its end leaves nothing to reap.
     """
     log = controller_log_path()
     try:
@@ -55,10 +55,8 @@ async def start_controller(socket: Path) -> Path:
     word, _, where = said.rstrip("\n").partition(" ")
     if word in ("ready", "running") and where:
         return Path(where)
-    raise Unavailable(
-        f"The controller could not be started: {await asyncio.to_thread(_last_words, log, start)}",
-        hint=f"Its log: {log}",
-    )
+    why = where if word == "failed" else await asyncio.to_thread(_last_words, log, start)
+    raise Unavailable(f"The controller could not be started: {why}", hint=f"Its log: {log}")
 
 
 def told_socket() -> Path | None:

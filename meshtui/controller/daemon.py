@@ -25,6 +25,7 @@ from meshtui.controller.logging_setup import log_to
 from meshtui.controller.parts import MakeManagers
 from meshtui.deploy.definitions import shipped_definitions
 from meshtui.domain.errors import MeshtuiError, Unavailable
+from meshtui.domain.text import one_line
 from meshtui.settings import paths
 from meshtui.settings.store import Settings
 
@@ -94,8 +95,11 @@ def main(arguments: list[str], make_managers: MakeManagers) -> int:
     try:
         return _run(options.socket or paths.socket_path(), make_managers)
     except MeshtuiError as error:
-        # Standard error is the log, or the terminal of who started it by hand.
-        print(f"meshtui.controller: {error}", file=sys.stderr)
+        # Standard error is the log, or the terminal of who started it by hand. The log may be
+        # just what cannot be written: whoever waits is told as well.
+        with contextlib.suppress(OSError):
+            print(f"meshtui.controller: {error}", file=sys.stderr, flush=True)
+        _say(f"failed {one_line(str(error), 1000)}")
         return 1
 
 
@@ -116,7 +120,8 @@ def _run(socket: Path, make_managers: MakeManagers) -> int:
     try:
         held = lock.acquire(socket)
     except OSError as error:
-        raise Unavailable(f"{paths.state_dir()} cannot be used: {error}.") from error
+        reason = error.strerror or str(error)
+        raise Unavailable(f"The folder {paths.state_dir()} cannot be used: {reason}.") from error
     if held is None:
         holder = lock.holder()
         _say(f"running {holder.socket if holder else socket}")

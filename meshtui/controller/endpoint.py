@@ -4,15 +4,14 @@ import asyncio
 import errno
 import hmac
 import logging
-import os
 import secrets
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
+from meshtui.cache.files import write_atomically
 from meshtui.controller.gateway import errors_as_openai
 from meshtui.controller.http import MAX_BODY_BYTES, Handler
 from meshtui.controller.openai_shapes import error_body, json_response
@@ -164,14 +163,9 @@ def _read(path: Path) -> _State:
 
 
 def _write(path: Path, state: _State) -> None:
-    """A small file, written where it is read once a start; mkstemp makes it private."""
+    """Blocks."""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.encode(state))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        write_atomically(path, msgspec.json.encode(state), mode=0o600)
     except OSError as error:
         # It works until the controller ends, and then with a new key: no reason to refuse it.
         _LOGGER.warning("%s cannot be written: %s", path, error)

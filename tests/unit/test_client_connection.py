@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -114,6 +115,19 @@ async def test_a_start_that_fails_says_why_at_once() -> None:
         await client.connect()
     assert time.monotonic() - begun < 10
     assert str(paths.controller_log_path()) in (caught.value.hint or "")
+    await client.close()
+
+
+async def test_a_start_that_fails_is_told_even_where_nothing_can_be_written() -> None:
+    client = ControllerClient()
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As a full disk: the new process inherits it, and can neither lock nor log.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+    try:
+        with pytest.raises(Unavailable, match="cannot be used: File too large"):
+            await client.connect()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
     await client.close()
 
 
