@@ -61,19 +61,23 @@ def _open_at_tail(path: Path, tail: int) -> BinaryIO | None:
 def _tail_offset(file: BinaryIO, tail: int) -> int:
     """Where the last `tail` lines begin."""
     end = file.seek(0, os.SEEK_END)
-    position, found = end, 0
-    while position > 0 and tail > 0:
+    if tail <= 0:
+        return end
+    # A newline at the very end closes the last line and begins none.
+    position, missing = max(0, end - 1), tail
+    while position > 0:
         start = max(0, position - _BLOCK_BYTES)
         file.seek(start)
         block = file.read(position - start)
-        for index in range(len(block) - 1, -1, -1):
-            # A newline at the very end closes the last line and begins none.
-            if block[index] == 0x0A and start + index != end - 1:
-                found += 1
-                if found == tail:
-                    return start + index + 1
+        newlines = block.count(b"\n")
+        if newlines >= missing:
+            at = len(block)
+            for _ in range(missing):
+                at = block.rindex(b"\n", 0, at)
+            return start + at + 1
+        missing -= newlines
         position = start
-    return 0 if tail > 0 else end
+    return 0
 
 
 def _replaced(path: Path, file: BinaryIO | None) -> bool:
