@@ -46,7 +46,7 @@ class MeshtuiApp(App[None]):
         Binding("f1", "help", "Help", tooltip="What the keys do here", show=False, id="app.help"),
         Binding("question_mark", "help", "Help", show=False, id="app.help.question"),
         Binding(
-            "exclamation_mark",
+            "exclamation_mark,f9",
             "problems",
             "Problems",
             tooltip="List the problems",
@@ -74,6 +74,7 @@ class MeshtuiApp(App[None]):
         self.memory = memory.recall()
         self.changes: Signal[ControllerEvent | None] = Signal(self, "changes")
         self._was_connected = False
+        self._said = ""
         for entry in SCREENS:
             self.add_mode(entry.name, entry.factory())
         self._take_themes()
@@ -120,12 +121,13 @@ class MeshtuiApp(App[None]):
         if event is None:
             if self.state.link is Link.CONNECTED:
                 if self._was_connected:
-                    self.say("The controller is back; servers went on running.")
+                    self.say("The controller was gone and is back; servers went on running.")
                 self._was_connected = True
-            elif self._was_connected:
-                self.say(f"{self.state.link_problem} It is being started again.", "warning")
-            else:
-                self.say(self.state.link_problem, "error")
+                self._said = ""
+            elif self.state.controller_stays_away and self.state.link_problem != self._said:
+                # Each try fails anew; the same words once are enough.
+                self._said = self.state.link_problem
+                self.say(self._said, "error")
         self.changes.publish(event)
 
     def say(self, message: str, severity: Any = "information", *, title: str = "") -> None:
@@ -140,18 +142,18 @@ class MeshtuiApp(App[None]):
     async def _to_tmux(self, text: str) -> None:
         await clipboard.to_tmux(text)
 
-    def copy(self, text: str, what: str) -> None:
-        """Copies and says which way it went."""
-        start(self, partial(self._copy, text, what), group="clipboard")
+    def copy(self, text: str, what: str, otherwise: str = "") -> None:
+        """Copies and says which way it went. `otherwise` helps where that way is blocked."""
+        start(self, partial(self._copy, text, what, otherwise), group="clipboard")
 
-    async def _copy(self, text: str, what: str) -> None:
+    async def _copy(self, text: str, what: str, otherwise: str) -> None:
         super().copy_to_clipboard(text)
         way = (
             "through tmux (also a tmux buffer) and OSC 52"
             if await clipboard.to_tmux(text)
             else "to your terminal (OSC 52)"
         )
-        self.say(f"{what} copied {way}. If it does not arrive: w saves to a file.")
+        self.say(f"{what} copied {way}. {otherwise}".rstrip())
 
     def action_go(self, name: str) -> None:
         """Opens a screen by its name, at its first page."""
@@ -194,7 +196,12 @@ class MeshtuiApp(App[None]):
         try:
             await asyncio.to_thread(memory.remember, self.memory)
         except OSError as error:
-            self.say(f"The draft could not be kept: {error}", "warning")
+            why = error.strerror or type(error).__name__
+            self.say(
+                f"Your draft cannot be kept in {memory.memory_path()}: {why}. "
+                "The studio works, but forgets it when you leave.",
+                "warning",
+            )
 
     def _leave(self) -> None:
         start(self, self.action_quit, group="leave")

@@ -7,28 +7,45 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
 from . import actions
+from .frame import workstation
 
 Command = tuple[str, str, Callable[[], object]]
 
+_IMPOSSIBLE = " (not now)"
+
 
 class Actions(Provider):
-    """What can be done on the screen below the palette, then what can be done everywhere."""
+    """What can be done on the screen below the palette, then what can be done everywhere; at the
+    end what else there is, so that its key can be looked up."""
 
     def _commands(self) -> list[Command]:
         found: list[Command] = []
+        later: list[Command] = []
         for action in [*actions.of_screen(self.screen), *actions.of_app(self.app)]:
-            if action.possible and action.action not in ("commands", "back"):
+            if action.action == "commands":
+                continue
+            if action.possible:
                 run = partial(self.app.run_action, action.action, action.node)
                 found.append((action.title, action.key, run))
+            else:
+                later.append(
+                    (action.title + _IMPOSSIBLE, action.key, partial(self._not_now, action))
+                )
         for name in sorted(self.app.available_themes, key=lambda n: (n[:7] != "meshtui", n)):
             run = partial(self.app.run_action, f"theme('{name}')", self.app)
             found.append((f"Theme: {name}", "", run))
-        return found
+        return found + later
+
+    def _not_now(self, action: actions.Action) -> None:
+        workstation(self.screen).say(f"“{action.title}” is not possible just now.", "warning")
 
     async def discover(self) -> Hits:
         for title, key, run in self._commands():
             if not title.startswith("Theme: ") or title.startswith("Theme: meshtui"):
-                yield DiscoveryHit(_line(Content(title), key), run, text=title)
+                shown = Content(title)
+                if title.endswith(_IMPOSSIBLE):
+                    shown = Content.styled(title, "$muted")
+                yield DiscoveryHit(_line(shown, key), run, text=title)
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)

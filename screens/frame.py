@@ -1,11 +1,12 @@
 """What every screen has: a header with tabs and the live state, a footer with what is possible."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import ActiveBinding, Binding, BindingType
+from textual.binding import ActiveBinding, Binding
 from textual.content import Content
 from textual.dom import DOMNode
 from textual.screen import Screen
@@ -14,6 +15,7 @@ from textual.widget import Widget
 
 from meshtui.domain.controller import ControllerEvent
 from meshtui.domain.server import Phase
+from meshtui.domain.text import one_line
 
 from . import words
 from .state import Link, State
@@ -62,7 +64,7 @@ class Header(Widget):
 
     def render(self) -> Content:
         state = workstation(self).state
-        right = Content.assemble(*_spaced(live_parts(state)), " ")
+        right = Content("  ").join([part.content() for part in live_parts(state)]) + " "
         width = self.size.width
         for tabs in self._tabs():
             left = Content.assemble(*tabs)
@@ -89,39 +91,46 @@ class Header(Widget):
             yield parts
 
 
-def live_parts(state: State) -> list[list[Part]]:
-    """What is going on, most urgent first."""
-    parts: list[list[Part]] = []
-    if state.link is Link.STARTING:
-        return [[(words.WORKING, "$warning"), (" starting controller…", "$muted")]]
-    if state.link is Link.LOST:
-        parts.append(
-            [(words.ATTENTION, "$error bold"), (" controller lost, restarting…", "$error")]
+@dataclass(frozen=True)
+class Live:
+    """Something that goes on: a sign with its tone, words, and the action that leads there."""
+
+    sign: str
+    tone: str
+    text: str
+    leads_to: str = ""
+
+    def content(self) -> Content:
+        click = Style.from_meta({"@click": self.leads_to}) if self.leads_to else Style()
+        return Content.assemble(
+            Content.styled(self.sign, Style.parse(self.tone) + click),
+            Content.styled(f" {self.text}", Style.parse("$muted") + click),
         )
-        return parts
+
+
+def live_parts(state: State) -> list[Live]:
+    """What is going on, most urgent first. A click on a part goes where it points."""
+    if state.link is Link.STARTING:
+        return [Live(words.WORKING, "$warning", "starting controller…")]
+    if state.link is Link.LOST:
+        return [Live(words.ATTENTION, "$error bold", "controller lost, restarting…")]
+    to_servers, to_problems = "app.go('servers')", "app.problems"
+    parts = []
     for build in state.builds:
         progress = f" {words.percent(build.progress)}" if build.progress is not None else ""
-        parts.append([(words.WORKING, "$warning"), (f" runtime {build.name}{progress}", "$muted")])
+        text = f"runtime {one_line(build.name)}{progress}"
+        parts.append(Live(words.WORKING, "$warning", text, to_servers))
     for sign, tone, count, word in (
         (words.WORKING, "$warning", state.starting, "starting"),
         (words.READY, "$success", state.count(Phase.READY), "ready"),
         (words.FAILED, "$error", state.count(Phase.FAILED), "failed"),
     ):
         if count:
-            parts.append([(sign, tone), (f" {count} {word}", "$muted")])
+            parts.append(Live(sign, tone, f"{count} {word}", to_servers))
     if problems := state.problems:
         found = words.plural(len(problems), "problem")
-        parts.append([(words.ATTENTION, "$warning bold"), (f" {found}", "$muted")])
-    return parts or [[(words.ABSENT, "$muted"), (" no servers", "$muted")]]
-
-
-def _spaced(parts: Iterable[list[Part]]) -> list[Part]:
-    line: list[Part] = []
-    for number, part in enumerate(parts):
-        if number:
-            line.append(("  ", ""))
-        line.extend(part)
-    return line
+        parts.append(Live(words.ATTENTION, "$warning bold", found, to_problems))
+    return parts or [Live(words.ABSENT, "$muted", "no servers", to_servers)]
 
 
 class Footer(Widget):
@@ -138,14 +147,15 @@ class Footer(Widget):
         room = self.size.width - last.cell_length - 1
         line = Content(" ")
         order = [b.id for b in type(self.screen).BINDINGS if isinstance(b, Binding)]
-        shown: dict[str, ActiveBinding] = {}
-        for bound in active.values():
-            if bound.binding.show and bound.enabled:
-                shown.setdefault(bound.binding.action, bound)
-        for bound in sorted(
-            shown.values(),
+        ordered = sorted(
+            (bound for bound in active.values() if bound.binding.show and bound.enabled),
             key=lambda b: order.index(b.binding.id) if b.binding.id in order else len(order),
-        )[:_MOST_HINTS]:
+        )
+        # Two keys may lead to the same place: the first is enough here.
+        shown: dict[str, ActiveBinding] = {}
+        for bound in ordered:
+            shown.setdefault(bound.binding.description, bound)
+        for bound in [*shown.values()][:_MOST_HINTS]:
             binding = bound.binding
             name = "app." if bound.node is self.app else "screen."
             hint = _hint(binding.key, binding.description, name + binding.action)
@@ -171,8 +181,9 @@ class WorkScreen(Screen[None]):
         (0, "-narrow"),
         (108, "-wide"),
     ]
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Back", show=False, id="screen.back"),
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-low"),
+        (30, "-tall"),
     ]
     TITLE_OF_HELP = ""
     # Sentences for the help screen about what the keys do not tell.
@@ -201,6 +212,3 @@ class WorkScreen(Screen[None]):
 
     def state_changed(self, event: ControllerEvent | None) -> None:
         """Shows the state anew. `event` is what changed, or None: anything may have."""
-
-    def action_back(self) -> None:
-        """Leaves what can be left; never the app."""

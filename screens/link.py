@@ -34,6 +34,7 @@ async def follow(
                     state.apply(event)
                     if state.link is not Link.CONNECTED:
                         state.link, state.link_problem = Link.CONNECTED, ""
+                        state.failed_tries = 0
                         pause_s = _FIRST_PAUSE_S
                         publish(None)
                     publish(event)
@@ -41,6 +42,7 @@ async def follow(
         except (MeshtuiError, OSError, TimeoutError) as error:
             problem = one_line(str(error) or type(error).__name__)
         state.link, state.link_problem = Link.LOST, problem
+        state.failed_tries += 1
         publish(None)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

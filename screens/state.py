@@ -35,6 +35,7 @@ class State:
 
     link: Link = Link.STARTING
     link_problem: str = ""
+    failed_tries: int = 0
     controller: ControllerInfo | None = None
     connections: tuple[Connection, ...] = ()
     broken: tuple[BrokenObject, ...] = ()
@@ -82,6 +83,11 @@ class State:
 
     def count(self, *phases: Phase) -> int:
         return sum(server.phase in phases for server in self.servers.values())
+
+    @property
+    def controller_stays_away(self) -> bool:
+        """It does not come back at once, as it does after a crash: someone has to know why."""
+        return self.link is Link.LOST and (self.failed_tries > 1 or self.controller is None)
 
     @property
     def starting(self) -> int:

@@ -13,10 +13,10 @@ from ..widgets.tones import Part
 
 SERVER_COLUMNS = (
     Column("", 1),
-    Column("NAME", 22, grow=True),
+    Column("NAME", 22, most=40),
     Column("ENGINE", 19, drop=3),
     Column("WHERE", 10, drop=5),
-    Column("PHASE", 24, grow=True),
+    Column("PHASE", 24, most=64),
     Column("PORT", 5, right=True, drop=6),
     Column("REQ", 3, right=True, drop=4),
     Column("MEMORY", 7, right=True, drop=1),
@@ -27,7 +27,7 @@ SERVER_COLUMNS = (
 RUNTIME_COLUMNS = (
     Column("", 1),
     Column("RUNTIME", 10),
-    Column("STATE", 30, grow=True),
+    Column("STATE", 30, most=64),
     Column("VLLM", 8, drop=2),
     Column("TRANSFORMERS", 12, drop=3),
     Column("PYTHON", 8, drop=4),

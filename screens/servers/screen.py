@@ -1,5 +1,6 @@
 """The list of servers, and below it the runtimes."""
 
+import time
 from collections.abc import Awaitable
 from functools import partial
 from typing import ClassVar
@@ -7,6 +8,8 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
 
 from meshtui.domain.controller import ControllerEvent
 from meshtui.domain.errors import MeshtuiError
@@ -19,7 +22,13 @@ from ..frame import WorkScreen, workstation
 from ..widgets.dialogs import Confirm
 from ..widgets.table import Table
 from ..work import start
-from . import rows
+from . import facts, rows
+
+_TALL_ROWS = 30
+
+
+def _key(key: str, action: str, name: str, what: str, identity: str) -> Binding:
+    return Binding(key, action, name, tooltip=what, id=f"servers.{identity}")
 
 
 class ServersScreen(WorkScreen):
@@ -34,20 +43,23 @@ class ServersScreen(WorkScreen):
         "A runtime is the pinned stack (vLLM, transformers, torch) that servers run on.",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "details", "Details", id="servers.details"),
-        Binding("s", "start_stop", "Start/stop", id="servers.toggle"),
-        Binding("l", "log", "Log", id="servers.log"),
-        Binding("p", "prompt", "Prompt it", id="servers.prompt"),
-        Binding("b", "build", "Build", id="servers.build"),
-        Binding("c", "cancel_build", "Cancel the build", id="servers.cancel_build"),
-        Binding("x", "remove", "Remove", id="servers.remove"),
-        Binding("r", "focus_runtimes", "Runtimes", show=False, id="servers.runtimes"),
+        _key("enter", "details", "Details", "Open the marked server", "details"),
+        _key("s", "start_stop", "Start/stop", "Start the marked server, or stop it", "toggle"),
+        _key("l", "log", "Log", "Open the log of the marked server or runtime's build", "log"),
+        _key("p", "prompt", "Prompt it", "Prompt the marked model in the studio", "prompt"),
+        _key("b", "build", "Build", "Build the marked runtime, or build it anew", "build"),
+        _key("c", "cancel_build", "Cancel the build", "", "cancel_build"),
+        _key("x", "remove", "Remove", "Remove what is marked; it asks first", "remove"),
+        _key("r", "runtimes", "Runtimes", "Go to the runtimes", "runtimes"),
+        _key("escape,r", "servers", "Servers", "Go to the servers", "servers"),
     ]
 
     def compose_content(self) -> ComposeResult:
         with Vertical(id="lists"):
             yield Table(rows.SERVER_COLUMNS, empty="no servers and no enabled models", id="servers")
             yield Table(rows.RUNTIME_COLUMNS, empty="no runtimes are defined", id="runtimes")
+            # What is left of a tall screen shows what is known of the marked row.
+            yield Static("", id="preview")
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -83,6 +95,23 @@ class ServersScreen(WorkScreen):
             table.show(found)
             if len(table.rows) != before:
                 table.refresh(layout=True)
+        self._show_preview()
+
+    def _show_preview(self) -> None:
+        state, lines = workstation(self).state, list[Content]()
+        if self._on_runtimes:
+            if runtime := state.runtimes.get(self._runtimes.current or ""):
+                lines = [*facts.runtime_lines(runtime)]
+        elif server := self._server:
+            lines = [*facts.server_lines(server, time.time(), min(self.app.size.width - 6, 120))]
+        elif self._model:
+            lines = [Content.styled("Never started; s starts it, p prompts it.", "$muted")]
+        preview = self.query_one("#preview", Static)
+        preview.display = self.app.size.height >= _TALL_ROWS
+        preview.update(Content("\n").join(lines), layout=False)
+
+    def on_resize(self) -> None:
+        self._show_preview()
 
     # What the keys act on
 
@@ -115,6 +144,7 @@ class ServersScreen(WorkScreen):
                 "log": runtime is not None and runtime.phase is not BuildPhase.ABSENT,
                 "build": runtime is not None and not building,
                 "cancel_build": building,
+                "runtimes": False,
                 "remove": runtime is not None
                 and runtime.phase in (BuildPhase.READY, BuildPhase.FAILED),
             }
@@ -128,10 +158,12 @@ class ServersScreen(WorkScreen):
                 "remove": server is not None and server.phase.is_over,
                 "build": False,
                 "cancel_build": False,
+                "servers": False,
             }
         return possible.get(action, True)
 
     def on_table_moved(self) -> None:
+        self._show_preview()
         self.refresh_bindings()
 
     def on_table_opened(self, message: Table.Opened) -> None:
@@ -141,6 +173,7 @@ class ServersScreen(WorkScreen):
             self.action_details()
 
     def on_descendant_focus(self) -> None:
+        self._show_preview()
         self.refresh_bindings()
 
     # Commands
@@ -201,8 +234,11 @@ class ServersScreen(WorkScreen):
     def action_cancel_build(self) -> None:
         self._send(workstation(self).client.cancel_runtime_build(self._runtimes.current or ""))
 
-    def action_focus_runtimes(self) -> None:
-        (self._servers if self._on_runtimes else self._runtimes).focus()
+    def action_runtimes(self) -> None:
+        self._runtimes.focus()
+
+    def action_servers(self) -> None:
+        self._servers.focus()
 
     def action_remove(self) -> None:
         """Asks, naming what goes."""

@@ -23,6 +23,8 @@ from meshtui.domain.text import StreamSanitiser, one_line, sanitise
 
 from .. import words
 
+_SHORTEST_MEASURE_S = 0.02
+
 
 class Standing(Enum):
     """Where an answer stands."""
@@ -188,7 +190,12 @@ class Answer:
         found = []
         if ttft is not None:
             found.append(f"TTFT {words.short_time(ttft)}")
-        if rate is not None and not (run and self.standing is Standing.FAILED):
+        tokens_took_s = (
+            (run.duration_s or 0) - (ttft or 0) if run else now - (self._first_at or now)
+        )
+        # Too short a time to tell a rate from: the answer came in one piece.
+        measured = tokens_took_s >= _SHORTEST_MEASURE_S
+        if rate is not None and measured and not (run and self.standing is Standing.FAILED):
             found.append(f"{rate:,.1f} tok/s")
         if self.usage:
             found.append(f"{self.usage.prompt_tokens:,} → {self.usage.completion_tokens:,} tokens")

@@ -24,7 +24,7 @@ _CURSOR = "▌"
 
 _VERBS = {
     Standing.FAILED: "Failed",
-    Standing.INTERRUPTED: "Broken off; what had arrived is kept",
+    Standing.INTERRUPTED: "Broken off",
 }
 
 
@@ -183,14 +183,17 @@ class Block(Widget):
                 fix="Press r to run it again.",
             )
             verb = _VERBS[answer.standing]
-            lines += passages.failure(explanation, answer.server, verb, width)
+            kept = bool(answer.text) and "kept" not in explanation.cause
+            lines += passages.failure(explanation, answer.server, verb, width, kept=kept)
         facts = [answer.label, *answer.figures()]
         if answer.standing is Standing.CANCELLED:
             facts.append("cancelled")
         if answer.standing is Standing.DONE and not answer.text:
             lines.append([("The model answered with nothing.", "$muted")])
-        for row in wrap(" · ".join(facts), max(10, width)):
-            lines.append([(row, "$muted")])
+        # Wrapped between facts, not within.
+        whole = [fact.replace(" ", "\xa0") for fact in facts]
+        for row in wrap("\xa0· ".join(whole), max(10, width)):
+            lines.append([(row.replace("\xa0", " "), "$muted")])
         for notice in answer.notices:
             for number, row in enumerate(wrap(notice, max(10, width - 2))):
                 lines.append(

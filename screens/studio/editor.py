@@ -45,17 +45,21 @@ class ModelLine(Widget, can_focus=True):
             return Content.styled("no model yet", "$muted")
         server = self._server
         sign, tone = words.phase_sign(server.phase if server else None)
-        where = [one_line(self._option.connection)]
-        if server and server.engine:
-            where.append(words.engine_text(server.engine, server.engine_version))
-        where.append(words.phase_text(server) if server else "not started")
+        where = one_line(self._option.connection)
+        stands = words.phase_text(server) if server else "not started"
         name = Content.assemble(
             (f"{sign} ", tone), (one_line(self._option.label), "$strong bold"), (" ▾", "$key")
         )
-        rest = Content.styled(" · ".join(where), "$muted")
-        if name.cell_length + rest.cell_length + 3 <= self.size.width:
-            return Content.assemble(name, "   ", rest)
-        return Content.assemble(name, "  ", rest).truncate(self.size.width, ellipsis=True)
+        engines: list[str] = []
+        if server and server.engine:
+            engines = [words.engine_text(server.engine, server.engine_version), server.engine.label]
+        # How it stands matters most: it is the last to go where the room is small.
+        room = self.size.width - name.cell_length - 3
+        for facts in (*([where, engine, stands] for engine in engines), [where, stands], [stands]):
+            rest = Content.styled(" · ".join(facts), "$muted")
+            if rest.cell_length <= room:
+                return Content.assemble(name, "   ", rest)
+        return Content.assemble(name, "   ", rest).truncate(self.size.width, ellipsis=True)
 
     async def on_click(self, _event: events.Click) -> None:
         await self.run_action("screen.model")

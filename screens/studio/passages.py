@@ -12,6 +12,7 @@ from ..widgets.wrapping import fit_cells, wrap
 Line = list[Part]
 
 _BAR_CELLS = 12
+_SHORT_BAR_CELLS = 8
 _NAME_CELLS = 15
 _SHORT_PHASE_S = 0.5
 
@@ -58,16 +59,22 @@ def phase_line(record: PhaseRecord, now: float, width: int, *, going_on: bool) -
 
 
 def failure(
-    explanation: Explanation, server: ServerStatus | None, verb: str, width: int
+    explanation: Explanation, server: ServerStatus | None, verb: str, width: int, *, kept: bool
 ) -> list[Line]:
-    """What happened, why, and which key helps."""
+    """What happened, why, and which key helps. `kept`: there is a partial answer above it."""
+    headline = _headline(server, verb) + ("; what had arrived is kept" if kept else "")
     lines: list[Line] = [
-        [(f"{words.FAILED} ", "$error"), (_headline(server, verb), "$strong bold")]
+        [(f"{words.FAILED} " if not n else "  ", "$error"), (row, "$strong bold")]
+        for n, row in enumerate(wrap(headline, max(10, width - 2)))
     ]
     for text, tone in ((explanation.cause, ""), (explanation.fix, "$muted")):
         for line in sanitise(text).replace("\t", "    ").split("\n"):
             lines += [[("  " + row, tone)] for row in wrap(line, max(10, width - 2))]
-    excerpt = [line for line in sanitise(explanation.excerpt).split("\n") if line.strip()]
+    excerpt = [
+        line
+        for line in sanitise(explanation.excerpt).split("\n")
+        if line.strip() and line.strip() != explanation.cause.strip()
+    ]
     if excerpt:
         lines.append([])
         lines += [
@@ -105,6 +112,8 @@ def _headline(server: ServerStatus | None, verb: str) -> str:
     before = [record for record in server.phases if record.phase is not Phase.FAILED]
     if not before:
         return verb
+    if before[-1].phase is Phase.READY:
+        return "The server broke down"
     end = server.stopped_at or before[-1].ended_at or server.phases[-1].started_at
     after = words.clock(end - before[0].started_at)
     return f"Failed while {words.doing(before[-1].phase)}, after {after}"
@@ -131,9 +140,10 @@ def _step(
     used = 4 + _NAME_CELLS
     if progress is not None:
         if width >= 60:
-            full, rest = words.bar(progress, _BAR_CELLS)
+            cells = _BAR_CELLS if width >= 90 else _SHORT_BAR_CELLS
+            full, rest = words.bar(progress, cells)
             line += [(full, tone), (rest, "$faint"), (" ", "")]
-            used += _BAR_CELLS + 1
+            used += cells + 1
         line.append((f"{words.percent(progress):>4}  ", ""))
         used += 6
     room = max(0, width - used - 8)

@@ -36,7 +36,7 @@ class StudioScreen(WorkScreen):
     NOTES = (
         "Running a prompt starts its model's server when needed. The server lives on when the "
         "answer is there, when you leave, and when the connection drops; it stops when idle.",
-        "Keys that are single letters act on the marked answer: tab moves there.",
+        "Keys that are single letters act on the marked answer: esc leads there and back.",
         "Empty parameter fields leave the choice to the model's defaults, shown in grey. "
         "Several stop texts are separated by |, and \\n means a new line.",
     )
@@ -118,10 +118,13 @@ class StudioScreen(WorkScreen):
             text = Content.styled(
                 f"{words.WORKING} Runs as soon as the controller is there", "$key"
             )
-        elif state.link is Link.LOST:
+        elif state.controller_stays_away:
             text = Content.styled(f"{words.ATTENTION} {state.link_problem}", "$error")
         elif state.link is Link.CONNECTED and not state.models:
-            text = Content.styled("No model is enabled on any connection.", "$warning")
+            text = Content.styled(
+                f"{words.ATTENTION} No model is enabled on any connection; F9 lists problems.",
+                "$warning",
+            )
         elif self._first_start and not self._answers.blocks:
             text = Content.assemble(("^r", "$key bold"), (" runs it on this machine", "$muted"))
         else:
@@ -146,10 +149,13 @@ class StudioScreen(WorkScreen):
             return self._runner.block is None and not self._asked_early
         if action in ("copy", "star", "edit", "save", "rerun", "toggle_raw", "log"):
             return block is not None and keys.allows(block.answer, action)
+        on_answers = self.focused is self._answers
         if action == "page":
-            return self.has_class("-narrow") and self.has_class("-answers") != (
-                parameters == ("answers",)
-            )
+            return on_answers != (parameters == ("answers",))
+        if action == "to_answers":
+            return not on_answers and block is not None
+        if action == "to_prompt":
+            return on_answers
         return True
 
     def action_run(self) -> None:
@@ -241,7 +247,8 @@ class StudioScreen(WorkScreen):
             text = report(answer.explanation, answer.server, answer.request.model)
             workstation(self).copy(text, "Report")
         elif answer.text:
-            workstation(self).copy(answer.text, f"Answer of {len(answer.text):,} characters")
+            what = f"Answer of {len(answer.text):,} characters"
+            workstation(self).copy(answer.text, what, "If it does not arrive: w saves to a file.")
 
     def action_star(self) -> None:
         if block := self._answers.current:
@@ -355,7 +362,8 @@ class StudioScreen(WorkScreen):
         self._restore(answer)
         if option:
             self._model_chosen(f"{run.connection}\n{run.model}")
-        self.action_page("answers")
+        if self.has_class("-narrow"):
+            self.action_page("answers")
 
     def _restore(self, answer: Answer) -> None:
         side = self._side
@@ -369,14 +377,17 @@ class StudioScreen(WorkScreen):
     # The pages of a narrow screen
 
     def action_page(self, page: str) -> None:
-        """Shows one of the two sides where there is room for one only."""
+        """Goes to one of the two sides, and shows it where there is room for one only."""
         self.set_class(page == "answers", "-answers")
-        if page == "answers":
-            if self.has_class("-narrow"):
-                self._answers.focus()
-        else:
-            self._side.user.focus()
+        (self._answers if page == "answers" else self._side.user).focus()
         self.refresh_bindings()
+
+    def action_to_answers(self) -> None:
+        """Letters are keys there."""
+        self.action_page("answers")
+
+    def action_to_prompt(self) -> None:
+        self.action_page("prompt")
 
     def on_answers_moved(self) -> None:
         self.refresh_bindings()
@@ -386,11 +397,3 @@ class StudioScreen(WorkScreen):
         # What has it by now: a dialog that closes tells of the focus from before it opened.
         self.set_class(self.focused is self._answers, "-answers")
         self.refresh_bindings()
-
-    def action_back(self) -> None:
-        """From the editor to the answers, where letters are keys; on the narrow page back."""
-        if self.focused is self._answers:
-            self.action_page("prompt")
-        elif self._answers.blocks or not self.has_class("-narrow"):
-            self.set_class(True, "-answers")
-            self._answers.focus()

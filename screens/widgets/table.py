@@ -21,12 +21,12 @@ _GAP = 2
 
 @dataclass(frozen=True)
 class Column:
-    """`width` is what it needs; the columns that `grow` share what is left. Where the room is
-    too small the columns with the highest `drop` go first (0: never)."""
+    """`width` is what it needs; the columns with a larger `most` share what is left, up to that.
+    Where the room is too small the columns with the highest `drop` go first (0: never)."""
 
     title: str
     width: int
-    grow: bool = False
+    most: int = 0
     right: bool = False
     drop: int = 0
 
@@ -114,11 +114,14 @@ class Table(ScrollView, can_focus=True):
             if not droppable:
                 break
             shown.remove(max(droppable, key=lambda i: self._columns[i].drop))
-        growing = [i for i in shown if self._columns[i].grow]
+        growing = [i for i in shown if self._columns[i].most]
         spare = max(0, room - needed())
         widths = {i: self._columns[i].width for i in shown}
-        for number, i in enumerate(growing):
-            widths[i] += spare // len(growing) + (number < spare % len(growing))
+        # The one with the least room to grow first: what it leaves goes to the others.
+        for number, i in enumerate(sorted(growing, key=lambda i: self._columns[i].most)):
+            share = min(spare // (len(growing) - number), self._columns[i].most - widths[i])
+            widths[i] += share
+            spare -= share
         over = needed() - room
         if over > 0 and growing:
             widths[growing[0]] = max(6, widths[growing[0]] - over)

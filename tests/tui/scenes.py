@@ -4,6 +4,7 @@ from meshtui.screens.app import MeshtuiApp
 from meshtui.screens.studio.answer import Standing
 from meshtui.screens.studio.answers import Answers
 from meshtui.screens.studio.block import Block
+from meshtui.screens.studio.editor import PromptSide
 
 from meshtui.domain.controller import ServerChanged
 from meshtui.domain.generation import (
@@ -180,3 +181,51 @@ async def servers(app: MeshtuiApp, client: ScriptedClient, pilot: AppPilot) -> N
     await eventually(lambda: len(app.state.servers) == 3, "the servers")
     await pilot.press("f3")
     await settled(pilot)
+
+
+async def conversation(app: MeshtuiApp, client: ScriptedClient, pilot: AppPilot) -> None:
+    """Two turns of a chat with the built-in model, and the third being written."""
+    client.tell(ServerChanged(server()))
+    side = app.screen.query_one(PromptSide)
+    side.system.load("You are a travel guide. Answer briefly, in Markdown.")
+    side.fill({"temperature": "0.2", "seed": "7"})
+    await pilot.press("ctrl+g")
+    for number, (prompt, text, usage, took_s) in enumerate(_TURNS):
+        side.user.load(prompt)
+        done = run(
+            text,
+            id=f"run-{number}",
+            messages=(ChatMessage("user", prompt),),
+            usage=usage,
+            ttft_s=0.072 + 0.011 * number,
+            duration_s=took_s,
+            starred=number == 1,
+        )
+        block = await ended(app, client, pilot, RunText(text), RunEnded(done))
+        await eventually(lambda block=block: block.shows_markdown, "Markdown")  # type: ignore[misc]
+    side.user.load("Which of them is open at night?")
+    await settled(pilot)
+
+
+_TURNS = (
+    ("What is the capital of France?", "The capital of France is **Paris**.", Usage(44, 9), 0.24),
+    (
+        "Name three sights there, and print them in Python.",
+        """Three sights that you should not miss:
+
+1. **Eiffel Tower**: built in 1889, 330 metres high
+2. **Louvre**: home of the *Mona Lisa*
+3. **Notre-Dame**: on an island in the Seine
+
+```python
+sights = ["Eiffel Tower", "Louvre", "Notre-Dame"]
+for number, sight in enumerate(sights, 1):
+    print(f"{number}. {sight}")
+```
+
+Take the *Métro*: each of them is near a station.
+""",
+        Usage(71, 118),
+        2.31,
+    ),
+)

@@ -21,9 +21,11 @@ def picture(app: MeshtuiApp) -> str:
     return _UNIQUE.sub("terminal", app.export_screenshot(simplify=True)) + "\n"
 
 
-def assert_looks(app: MeshtuiApp, name: str) -> None:
-    """Fails where the screen is not as in `snapshots/NAME-WIDTHxHEIGHT.svg`."""
-    path = FOLDER / f"{name}-{app.size.width}x{app.size.height}.svg"
+def assert_looks(app: MeshtuiApp, name: str, *, sized: bool = True) -> None:
+    """Fails where the screen is not as in `snapshots/NAME-WIDTHxHEIGHT.svg`, or `NAME.svg` where
+    the name is not `sized`."""
+    size = f"-{app.size.width}x{app.size.height}" if sized else ""
+    path = FOLDER / f"{name}{size}.svg"
     actual, beside = picture(app), path.with_suffix(".actual.svg")
     beside.unlink(missing_ok=True)
     if os.environ.get("MESHTUI_UPDATE_SNAPSHOTS"):

@@ -97,8 +97,7 @@ async def test_a_log_is_searched_and_followed() -> None:
         await pilot.press("n")
         assert view.found == 900
         await pilot.press("f")
-        await settled(pilot)
-        assert "line 999" in shown(app)
+        await eventually(lambda: "line 999" in shown(app), "the end")
         await pilot.press("p")
         await eventually(lambda: "there is none" in shown(app), "no log before")
 
@@ -141,3 +140,23 @@ async def test_a_build_is_seen_in_the_header_and_can_be_cancelled() -> None:
         await eventually(lambda: isinstance(app.screen, RuntimeLog), "its log")
         assert isinstance(app.screen, LogScreen)
         await eventually(lambda: "Resolved 74 packages" in shown(app), "its line")
+
+
+async def test_a_tall_screen_shows_what_is_known_of_the_marked_row() -> None:
+    client = ScriptedClient()
+    async with opened(client, size=(120, 40)) as (app, pilot):
+        await pilot.press("f3")
+        await settled(pilot)
+        assert "Never started; s starts it" in shown(app)
+        client.tell(ServerChanged(server()))
+        await eventually(lambda: "127.0.0.1:43117" in shown(app), "its figures")
+        await pilot.press("r")
+        await settled(pilot)
+        assert "packages" in shown(app)
+        assert "r Servers" in shown(app)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert app.focused is app.screen.query_one("#servers")
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot)
+        assert "127.0.0.1:43117" not in shown(app)

@@ -149,3 +149,10 @@ async def test_history(size: Size) -> None:
         await eventually(lambda: app.screen.query_one("OptionList").option_count == 4, "its runs")
         await settled(pilot)
         assert_looks(app, "history")
+
+
+async def test_the_readmes_picture() -> None:
+    client = ScriptedClient()
+    async with opened(client, size=(120, 32)) as (app, pilot):
+        await scenes.conversation(app, client, pilot)
+        assert_looks(app, "readme", sized=False)

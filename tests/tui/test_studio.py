@@ -14,10 +14,11 @@ from meshtui.screens.widgets.fields import Field
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.controller import ServerChanged
 from meshtui.domain.generation import ChatMessage, RunEnded, RunText
+from meshtui.domain.server import Phase
 from tests.support.waiting import eventually
 from tests.tui import scenes
 from tests.tui.conftest import opened, said, settled, shown
-from tests.tui.scripted import ENABLED, GONE, MODEL, ScriptedClient, overview, server
+from tests.tui.scripted import ENABLED, GONE, MODEL, ScriptedClient, overview, record, server
 
 
 async def test_one_key_press_runs_the_prompt_that_is_there_at_the_first_start() -> None:
@@ -226,8 +227,8 @@ async def test_answers_can_be_copied_saved_and_starred(tmp_path: Path) -> None:
         field = app.screen.query_one("#value", Field)
         field.value = str(tmp_path / "answer.md")
         await pilot.press("enter")
-        await eventually((tmp_path / "answer.md").exists, "the file")
-        assert (tmp_path / "answer.md").read_text() == scenes.MARKDOWN
+        file = tmp_path / "answer.md"
+        await eventually(lambda: file.exists() and file.read_text() == scenes.MARKDOWN, "the file")
         await pilot.press("w")
         await settled(pilot)
         app.screen.query_one("#value", Field).value = str(tmp_path / "answer.md")
@@ -303,3 +304,59 @@ async def test_a_server_that_changes_is_seen_in_the_models_line() -> None:
         client.tell(ServerChanged(server()))
         await eventually(lambda: "vLLM 0.32.0 · ready" in shown(app), "ready")
         await settled(pilot)
+
+
+async def test_esc_leads_to_the_answers_and_back_and_the_footer_says_so() -> None:
+    client = ScriptedClient()
+    async with opened(client, size=(120, 32)) as (app, pilot):
+        assert "esc Answers" not in shown(app), "there is none yet"
+        await scenes.answered(app, client, pilot)
+        assert "esc Answers" in shown(app)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert app.focused is app.screen.query_one(Answers)
+        assert "esc Prompt" in shown(app)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert app.focused is app.screen.query_one("#user")
+
+
+async def test_how_a_model_stands_is_said_where_the_room_is_small() -> None:
+    client = ScriptedClient()
+    async with opened(client, size=(120, 32)) as (app, pilot):
+        client.tell(ServerChanged(server()))
+        await eventually(lambda: "vLLM · ready" in shown(app), "its state, in full")
+        await pilot.resize_terminal(40, 20)
+        await settled(pilot)
+        assert "▾   ready" in shown(app)
+
+
+async def test_figures_are_wrapped_between_facts_and_no_rate_is_made_up() -> None:
+    client = ScriptedClient()
+    async with opened(client, size=(120, 32)) as (app, pilot):
+        await scenes.answered(app, client, pilot)
+        assert "31 → 98 tokens · stop" in shown(app)
+        at_once = scenes.run("Paris.", ttft_s=0.008, duration_s=0.00801)
+        await scenes.ended(app, client, pilot, RunText("Paris."), RunEnded(at_once))
+        assert "tok/s" not in shown(app).partition("Paris.")[2].rpartition("Paris.")[2]
+
+
+async def test_a_server_that_breaks_down_is_named_and_the_partial_answer_kept() -> None:
+    broken = server(Phase.FAILED, phases=(*server().phases, record(Phase.FAILED, 0, 0)))
+    client = ScriptedClient()
+    async with opened(client) as (app, pilot):
+        client.tell(ServerChanged(broken))
+        failed = scenes.run("Par", status="failed", error=scenes.CAUSE, finish_reason=None)
+        await scenes.ended(app, client, pilot, RunText("Par"), RunEnded(failed))
+        assert "The server broke down; what had arrived is kept" in shown(app)
+        assert "r Retry" in shown(app)
+
+
+async def test_a_crash_of_the_controller_is_said_once() -> None:
+    client = ScriptedClient()
+    async with opened(client, size=(120, 32)) as (app, pilot):
+        client.tell(GONE)
+        await eventually(lambda: client.connections_made == 2, "a new controller")
+        await eventually(lambda: "is back" in said(app), "that it is back")
+        await settled(pilot)
+        assert len(app._notifications) == 1
