@@ -45,7 +45,8 @@ _RUN_RECORDED = b'{"type":"run",'
 
 
 class VersionMismatch(MeshtuiError):
-    """The running controller is of another version and busy, so it was not replaced."""
+    """The running controller is of another version, and busy or newer than this program, so it
+    was not replaced."""
 
     code = "version-mismatch"
     http_status = 409
@@ -69,6 +70,8 @@ class ControllerClient:
     def __init__(self, socket: Path | None = None) -> None:
         self._own_socket = socket
         self._channel: Channel | None = None
+        # The version that starting a controller gives, where that is not this one.
+        self._installed: str | None = None
 
     async def connect(self, *, spawn: bool = True, timeout_s: float = 20.0) -> ControllerInfo:
         """Finds the controller, starts it where none answers, and settles its version.
@@ -84,15 +87,24 @@ class ControllerClient:
                     "The controller is not running.",
                     hint="It starts with meshtui, or with any command that needs it.",
                 )
-            greeting = await self._start(timeout_s)
+            greeting = await self._start_own(timeout_s)
         if greeting.version != meshtui.__version__ and spawn:
+            if greeting.version == self._installed:
+                raise _outdated(greeting)
             if greeting.busy:
                 raise _mismatch(greeting)
             await self.stop_controller()
-            greeting = await self._start(timeout_s)
-            if greeting.version != meshtui.__version__:
-                raise _mismatch(greeting)
+            await self._start_own(timeout_s)
         return await self.info()
+
+    async def _start_own(self, timeout_s: float) -> _Greeting:
+        """Starts a controller of this version. Where another one comes up, meshtui was changed
+        while this program runs: replacing that one again and again would help nobody."""
+        greeting = await self._start(timeout_s)
+        if greeting.version != meshtui.__version__:
+            self._installed = greeting.version
+            raise _outdated(greeting)
+        return greeting
 
     async def _greeting(self) -> _Greeting | None:
         """What the controller says of itself, or None where none answers."""
@@ -334,6 +346,14 @@ def _clean_run(run: Run) -> Run:
     if run.error is None:
         return run
     return msgspec.structs.replace(run, error=clean_struct(run.error))
+
+
+def _outdated(greeting: _Greeting) -> VersionMismatch:
+    return VersionMismatch(
+        f"meshtui {greeting.version} was installed while this program, of version "
+        f"{meshtui.__version__}, was running.",
+        hint="End it and start it again.",
+    )
 
 
 def _mismatch(greeting: _Greeting) -> VersionMismatch:

@@ -261,6 +261,28 @@ async def test_an_idle_controller_of_another_version_is_replaced() -> None:
             assert info.pid != old.pid
 
 
+async def test_a_program_that_was_updated_while_it_ran_does_not_fight_its_successor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It cannot start a controller of its own version any more: it tries once, and no more."""
+    installed = meshtui.__version__
+    async with ControllerClient() as successor:
+        monkeypatch.setattr(meshtui, "__version__", "0.0.1")
+        old = ControllerClient()
+        told = f"{installed} was installed while"
+        with pytest.raises(VersionMismatch, match=told) as caught:
+            await old.connect()
+        assert "start it again" in (caught.value.hint or "")
+        monkeypatch.setattr(meshtui, "__version__", installed)
+        pid = (await successor.connect()).pid
+        monkeypatch.setattr(meshtui, "__version__", "0.0.1")
+        for _ in range(3):
+            with pytest.raises(VersionMismatch, match=told):
+                await old.connect()
+        await old.close()
+        assert (await successor.info()).pid == pid
+
+
 async def test_a_busy_controller_of_another_version_is_left_alone_and_told() -> None:
     with controller_process(SLOW, version="9.9.9") as old:
         first = ControllerClient()
