@@ -38,12 +38,12 @@ _DASH: Part = ("–", "$muted")
 
 
 def server_rows(state: State) -> list[Row]:
-    """Servers, then the enabled models that never had one. Keys are server ids, or
-    `connection<newline>model` where there is no server."""
+    """Servers by name, so that no row jumps when a server changes its state; then the enabled
+    models that never had one. Keys are server ids, or `connection<newline>model` where there is
+    no server."""
     now = time.time()
-    rank = {Phase.READY: 1, Phase.FAILED: 2, Phase.STOPPED: 3}
     servers = sorted(
-        state.servers.values(), key=lambda s: (rank.get(s.phase, 0), s.model, s.connection)
+        state.servers.values(), key=lambda s: (_name(state, s).casefold(), s.connection)
     )
     rows = [_server_row(state, server, now) for server in servers]
     for option in state.models:
@@ -60,10 +60,13 @@ def server_rows(state: State) -> list[Row]:
     return rows
 
 
+def _name(state: State, server: ServerStatus) -> str:
+    option = state.option(server.connection, server.model)
+    return one_line(option.label if option else server.model.rpartition("/")[2])
+
+
 def _server_row(state: State, server: ServerStatus, now: float) -> Row:
     sign, tone = words.phase_sign(server.phase)
-    option = state.option(server.connection, server.model)
-    name = option.label if option else server.model.rpartition("/")[2]
     phase = words.phase_text(server)
     if server.phase is Phase.FAILED and server.explanation:
         phase = f"failed: {one_line(server.explanation.cause)}"
@@ -73,7 +76,7 @@ def _server_row(state: State, server: ServerStatus, now: float) -> Row:
         server.id,
         (
             (sign, tone),
-            (one_line(name), "$strong"),
+            (_name(state, server), "$strong"),
             (words.engine_text(server.engine, server.engine_version), ""),
             (one_line(server.connection), "$muted"),
             (phase, tone if server.phase is not Phase.READY else ""),

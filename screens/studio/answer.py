@@ -105,6 +105,12 @@ class Answer:
         said = (ChatMessage("assistant", self.text),) if self.text else ()
         return (*self.request.messages, *said) if said else ()
 
+    @property
+    def gives_report(self) -> bool:
+        """There is more use in copying why it failed than what came."""
+        failed = self.standing is Standing.FAILED
+        return self.explanation is not None and (failed or not self.text)
+
     def take_text(self) -> str:
         """What arrived since the last time, safe to show."""
         raw, self._buffer = "".join(self._buffer), []

@@ -185,6 +185,11 @@ class Block(Widget):
             verb = _VERBS[answer.standing]
             kept = bool(answer.text) and "kept" not in explanation.cause
             lines += passages.failure(explanation, answer.server, verb, width, kept=kept)
+            keys = [("r", "Retry")]
+            if answer.server_id:
+                keys.append(("l", "Log"))
+            keys.append(("y", "Copy the report" if answer.gives_report else "Copy the answer"))
+            lines.append(passages.key_line(keys))
         facts = [answer.label, *answer.figures()]
         if answer.standing is Standing.CANCELLED:
             facts.append("cancelled")

@@ -1,6 +1,7 @@
 """What a block says besides the answer: the way to a ready server, and why it failed."""
 
 import shlex
+from collections.abc import Iterable
 
 from meshtui.domain.server import Explanation, Phase, PhaseRecord, ServerStatus
 from meshtui.domain.text import one_line, sanitise
@@ -25,7 +26,11 @@ def way_there(
     waited_s: float,
     width: int,
 ) -> list[Line]:
-    """The phases of a start: those lived through with their times, then those to come."""
+    """The phases of a start: those lived through with their times, then those to come. Of a
+    server that is ready, only that its first token is waited for."""
+    if server and server.phase is Phase.READY:
+        clock = words.clock(waited_s)
+        return [_title(words.WORKING, "$warning", "Waiting for the first token", clock, width)]
     lines: list[Line] = [
         _title(words.WORKING, "$warning", f"{label} on {connection}", words.clock(waited_s), width)
     ]
@@ -61,7 +66,7 @@ def phase_line(record: PhaseRecord, now: float, width: int, *, going_on: bool) -
 def failure(
     explanation: Explanation, server: ServerStatus | None, verb: str, width: int, *, kept: bool
 ) -> list[Line]:
-    """What happened, why, and which key helps. `kept`: there is a partial answer above it."""
+    """What happened, why, and what helps. `kept`: there is a partial answer above it."""
     headline = _headline(server, verb) + ("; what had arrived is kept" if kept else "")
     lines: list[Line] = [
         [(f"{words.FAILED} " if not n else "  ", "$error"), (row, "$strong bold")]
@@ -80,11 +85,15 @@ def failure(
         lines += [
             [("  ", ""), (fit_cells(one_line(line), width - 2), "$muted")] for line in excerpt[-4:]
         ]
-    lines.append([])
-    keys: Line = [("  ", "")]
-    for key, text in (("r", "Retry"), ("l", "Log"), ("y", "Copy the report")):
-        keys += [(key, "$key bold"), (f" {text}   ", "$muted")]
-    return [*lines, keys]
+    return [*lines, []]
+
+
+def key_line(keys: Iterable[tuple[str, str]]) -> Line:
+    """Keys and what they do."""
+    line: Line = [("  ", "")]
+    for key, text in keys:
+        line += [(key, "$key bold"), (f" {text}   ", "$muted")]
+    return line
 
 
 def report(explanation: Explanation | None, server: ServerStatus | None, model: str) -> str:

@@ -13,13 +13,14 @@ from textual.content import Content
 from meshtui.domain.controller import ControllerEvent, ModelOption, RunRecorded
 from meshtui.domain.errors import MeshtuiError
 from meshtui.domain.generation import ChatMessage, ChatRequest
+from meshtui.domain.server import Phase
 
 from .. import words
 from ..frame import WorkScreen, workstation
 from ..state import Link
 from ..work import start
 from . import keys, parameters
-from .answer import Answer, Standing
+from .answer import Answer
 from .answers import Answers
 from .block import Block
 from .editor import FIRST_PROMPT, PromptSide
@@ -202,7 +203,11 @@ class StudioScreen(WorkScreen):
     def _start(self, request: ChatRequest) -> None:
         option = workstation(self).state.option(request.connection, request.model)
         label = option.label if option else request.model.rpartition("/")[2]
-        block = self._answers.add(Answer(request, label), raw=self._raw)
+        answer = Answer(request, label)
+        server = option and workstation(self).state.server_of(option.connection, request.model)
+        if server and server.phase is Phase.READY:
+            answer.server = server
+        block = self._answers.add(answer, raw=self._raw)
         self._runner.start(block)
         if self.has_class("-narrow"):
             self.action_page("answers")
@@ -243,7 +248,7 @@ class StudioScreen(WorkScreen):
         if block is None:
             return
         answer = block.answer
-        if answer.standing is Standing.FAILED or (answer.explanation and not answer.text):
+        if answer.gives_report:
             text = report(answer.explanation, answer.server, answer.request.model)
             workstation(self).copy(text, "Report")
         elif answer.text:

@@ -3,6 +3,7 @@
 from meshtui.screens.servers.details import ServerDetails
 from meshtui.screens.servers.log import LogScreen, RuntimeLog, ServerLog
 from meshtui.screens.widgets.log_view import MAX_LINES, LogView
+from meshtui.screens.widgets.table import Table
 
 from meshtui.domain.controller import RuntimeChanged, ServerChanged
 from meshtui.domain.runtime import BuildPhase, RuntimeStatus
@@ -160,3 +161,16 @@ async def test_a_tall_screen_shows_what_is_known_of_the_marked_row() -> None:
         await pilot.resize_terminal(80, 24)
         await settled(pilot)
         assert "127.0.0.1:43117" not in shown(app)
+
+
+async def test_rows_stay_in_their_place_when_states_change() -> None:
+    client = ScriptedClient()
+    async with opened(client) as (app, pilot):
+        await scenes.servers(app, client, pilot)
+        table = app.screen.query_one("#servers", Table)
+        before = [row.key for row in table.rows]
+        await pilot.press("end")
+        client.tell(ServerChanged(server(Phase.STOPPED)))
+        await eventually(lambda: "stopped" in shown(app), "the change")
+        assert [row.key for row in table.rows] == before
+        assert table.current == server().id

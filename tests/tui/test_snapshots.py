@@ -81,7 +81,7 @@ async def test_server_details(size: Size) -> None:
     client = ScriptedClient()
     async with opened(client, size=size) as (app, pilot):
         await scenes.servers(app, client, pilot)
-        await pilot.press("down", "enter")
+        await pilot.press("end", "enter")
         await settled(pilot)
         assert_looks(app, "server-details")
 
@@ -97,7 +97,7 @@ async def test_server_log(size: Size) -> None:
     ]  # fmt: skip
     async with opened(client, size=size) as (app, pilot):
         await scenes.servers(app, client, pilot)
-        await pilot.press("down", "l")
+        await pilot.press("end", "l")
         await eventually(lambda: isinstance(app.screen, ServerLog), "the log")
         view = app.screen.query_one(LogView)
         await eventually(lambda: len(view.lines) == 302, "its lines")

@@ -360,3 +360,31 @@ async def test_a_crash_of_the_controller_is_said_once() -> None:
         await eventually(lambda: "is back" in said(app), "that it is back")
         await settled(pilot)
         assert len(app._notifications) == 1
+
+
+async def test_a_ready_server_is_not_shown_as_starting() -> None:
+    client = ScriptedClient(overview(server()))
+    async with opened(client) as (app, pilot):
+        await scenes.press_run(app, pilot)
+        assert "Waiting for the first token" in shown(app)
+        assert "Load weights" not in shown(app)
+
+
+async def test_a_failure_offers_only_keys_that_do_something() -> None:
+    client = ScriptedClient()
+    async with opened(client) as (app, pilot):
+        block = await scenes.streaming(app, client, pilot)
+        client.answer(GONE)
+        await eventually(lambda: block.answer.standing is Standing.INTERRUPTED, "broken off")
+        await settled(pilot)
+        assert "y Copy the answer" in shown(app)
+        await pilot.press("y")
+        await eventually(lambda: "Answer of" in said(app), "the answer's copy")
+        client.stored = [scenes.run("", status="failed", error=scenes.CAUSE)]
+        await pilot.press("ctrl+o")
+        await eventually(lambda: isinstance(app.screen, History), "the history")
+        await eventually(lambda: app.screen.query_one("OptionList").option_count == 1, "its run")
+        await pilot.press("enter")
+        await eventually(lambda: len(scenes.blocks(app)) == 2, "the failed run")
+        await settled(pilot)
+        assert "r Retry   y Copy the report" in shown(app)
