@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from meshtui.cache.files import disk_bytes
-from meshtui.deploy.child import append_log, run_child
+from meshtui.deploy.child import append_log, run_child, without_credentials
 from meshtui.deploy.definitions import (
     InstallPlan,
     fingerprint,
@@ -217,7 +217,8 @@ class _Build:
         return version, packages
 
     async def _log(self, text: str) -> None:
-        await asyncio.to_thread(append_log, self._order.log, text)
+        # A command's extra arguments may hold an index with its password.
+        await asyncio.to_thread(append_log, self._order.log, without_credentials(text))
 
 
 class _WriteMeter:

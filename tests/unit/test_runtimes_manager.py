@@ -485,3 +485,14 @@ async def test_changes_come_ten_times_a_second_at_most(bench: Bench, tmp_path: P
     status = installed.status
     assert status.finished_at and status.started_at
     assert len(bench.seen) <= 5 + 10 * (status.finished_at - status.started_at)
+
+
+async def test_a_password_in_the_arguments_is_not_logged(bench: Bench) -> None:
+    index = "http://user:s3cret@127.0.0.1:9/simple"
+    bench.definitions["tiny"] = msgspec.structs.replace(TINY, extra_args=("--index-url", index))
+    await bench.manager.build("tiny")
+    status = await bench.ended()
+    assert status.phase is BuildPhase.FAILED
+    log = bench.manager.log_path("tiny").read_text()
+    assert "***@127.0.0.1:9" in log
+    assert "s3cret" not in log + str(status)
