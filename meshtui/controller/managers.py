@@ -2,12 +2,15 @@
 
 import functools
 
+import msgspec
+
 from meshtui.cache.store import ModelStore
 from meshtui.controller.parts import Changes, Managers
 from meshtui.deploy.models import ModelShelf
 from meshtui.deploy.runtimes import RuntimeManager
 from meshtui.deploy.servers import ServerManager
-from meshtui.engines.machine import detect
+from meshtui.engines.base import Machine
+from meshtui.engines.machine import detect, free_shared_memory_bytes
 from meshtui.settings import paths
 from meshtui.settings.store import Settings
 
@@ -15,7 +18,11 @@ from meshtui.settings.store import Settings
 def local_managers(settings: Settings, changes: Changes) -> Managers:
     """Servers as processes here, runtimes as virtual environments, models in the managed cache."""
     # Asking the driver takes up to seconds, and the hardware stays what it is.
-    machine = functools.cache(detect)
+    hardware = functools.cache(detect)
+
+    def machine() -> Machine:
+        return msgspec.structs.replace(hardware(), shared_memory_bytes=free_shared_memory_bytes())
+
     runtimes = RuntimeManager(
         runtimes_dir=paths.runtimes_dir(),
         definitions=lambda: settings.runtime_definitions,

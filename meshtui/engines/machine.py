@@ -22,7 +22,7 @@ def detect() -> Machine:
         cpu_flags=cpu_flags(_read(Path("/proc/cpuinfo"))),
         cpu_count=len(os.sched_getaffinity(0)),
         memory_bytes=_memory_bytes(),
-        shared_memory_bytes=_free_bytes(Path("/dev/shm")),
+        shared_memory_bytes=free_shared_memory_bytes(),
     )
 
 
@@ -97,9 +97,10 @@ def _memory_bytes() -> int:
     return 0
 
 
-def _free_bytes(path: Path) -> int:
+def free_shared_memory_bytes() -> int:
+    """What is free in `/dev/shm` now; 0 where there is none."""
     try:
-        return shutil.disk_usage(path).free
+        return shutil.disk_usage("/dev/shm").free
     except OSError:
         return 0
 

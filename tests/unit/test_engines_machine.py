@@ -1,11 +1,16 @@
 """What is read of the machine."""
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from meshtui.controller import managers
+from meshtui.controller.parts import Changes
 from meshtui.engines.machine import cpu_flags, detect, parse_nvidia_smi
+from meshtui.settings.store import Settings
 
 
 def test_this_machine_has_processors_and_memory() -> None:
@@ -70,3 +75,22 @@ def test_a_driver_that_hangs_means_no_gpu(tmp_path: Path, monkeypatch: pytest.Mo
     fake_nvidia_smi(tmp_path, "exec sleep 60", monkeypatch)
     monkeypatch.setattr("meshtui.engines.machine._NVIDIA_SMI_TIMEOUT_S", 0.3)
     assert detect().gpu_count == 0
+
+
+def test_the_controller_asks_for_shared_memory_every_time(
+    own_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPUs stay, but what is free in /dev/shm decides whether vLLM can start."""
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(managers, "ServerManager", lambda **given: seen.update(given))
+    managers.local_managers(Settings(own_folders), cast(Changes, Listeners()))
+    for free_bytes in (5, 7):
+        monkeypatch.setattr(managers, "free_shared_memory_bytes", lambda: free_bytes)  # noqa: B023
+        assert seen["machine"]().shared_memory_bytes == free_bytes
+
+
+class Listeners:
+    """Nobody listens."""
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *_: None
