@@ -113,7 +113,8 @@ async def _start(client: ControllerClient, arguments: argparse.Namespace) -> int
     if server.phase is Phase.FAILED and server.explanation:
         print(f"meshtui: {one_line(server.explanation.cause, 2000)}", file=sys.stderr)
         print(f"  {one_line(server.explanation.fix, 2000)}", file=sys.stderr)
-    return exit_codes.FAILED if server.phase is Phase.FAILED else exit_codes.OK
+    ended_well = server.phase is Phase.READY if arguments.wait else not server.phase.is_over
+    return exit_codes.OK if ended_well else exit_codes.FAILED
 
 
 async def _wait(client: ControllerClient, server: ServerStatus) -> ServerStatus:

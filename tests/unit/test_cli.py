@@ -16,7 +16,10 @@ from tests.controller_support import MODELS, controller_process, enable
 from tests.support.waiting import eventually
 
 MESHTUI = str(Path(sys.executable).parent / "meshtui")
-ENDLESS = {"fake/endless": ("--tokens", "100000", "--rate", "50", "--text", "words")}
+ENDLESS = {
+    "fake/endless": ("--tokens", "100000", "--rate", "50", "--text", "words"),
+    "fake/never": ("--stay-in", "weights"),
+}
 
 
 @pytest.fixture
@@ -144,6 +147,21 @@ def test_a_server_that_does_not_start_says_why(controller: None) -> None:
     done = meshtui("server", "start", "fake/broken", "--wait")
     assert done.returncode == 1
     assert "something broke" in done.stderr
+
+
+def test_waiting_for_a_server_that_is_stopped_meanwhile_is_no_success(controller: None) -> None:
+    waiting = subprocess.Popen(
+        [MESHTUI, "server", "start", "fake/never", "--wait"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stderr is not None
+    while "LoadingWeights" not in waiting.stderr.readline():
+        pass
+    answer("server", "stop", "fake/never")
+    said, _ = waiting.communicate(timeout=60)
+    assert (waiting.returncode, said.split()[-1]) == (1, "Stopped")
 
 
 def test_runtimes_and_connections_are_listed(controller: None) -> None:
