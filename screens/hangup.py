@@ -13,8 +13,9 @@ import sys
 import threading
 from collections.abc import Callable
 
-# With its terminal gone, an app that does not end in this time has nobody to wait for.
-_GRACE_S = 5.0
+# The draft is kept in much less; what then still waits to write to the lost terminal never ends.
+# (The toolkit's writer does.)
+_GRACE_S = 2.0
 
 
 def watch(leave: Callable[[], object]) -> None:

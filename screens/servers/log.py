@@ -23,6 +23,10 @@ from ..work import start
 _FLUSH_S = 1 / 30
 
 
+def _key(key: str, action: str, name: str, what: str, identity: str, show: bool = True) -> Binding:
+    return Binding(key, action, name, tooltip=what, show=show, id=f"log.{identity}")
+
+
 class LogScreen(WorkScreen):
     """Lines are read by one worker into a buffer and shown 30 times a second at most."""
 
@@ -34,14 +38,14 @@ class LogScreen(WorkScreen):
         "lines are cut.",
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Back", id="log.back"),
-        Binding("slash", "search", "Search", id="log.search"),
-        Binding("n", "next(1)", "Next", id="log.next"),
-        Binding("N", "next(-1)", "Previous", show=False, id="log.previous_match"),
-        Binding("f", "follow", "Follow", id="log.follow"),
-        Binding("p", "previous", "Previous log", id="log.previous"),
-        Binding("w", "wrap", "Wrap", id="log.wrap"),
-        Binding("y", "copy", "Copy", id="log.copy"),
+        _key("escape", "back", "Back", "Leave the search, then the log", "back"),
+        _key("slash", "search", "Search", "Search the log", "search"),
+        _key("n", "next(1)", "Next", "Next match, towards the beginning", "next"),
+        _key("N", "next(-1)", "Previous", "Next match, towards the end", "previous_match", False),
+        _key("f", "follow", "Follow", "Go to the end and follow it", "follow"),
+        _key("p", "previous", "Previous log", "Between this log and the one before", "previous"),
+        _key("w", "wrap", "Wrap", "Wrap long lines, or cut them", "wrap"),
+        _key("y", "copy", "Copy", "Copy the log", "copy"),
     ]
 
     def __init__(self, key: str, label: str) -> None:

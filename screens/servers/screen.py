@@ -228,8 +228,21 @@ class ServersScreen(WorkScreen):
     def action_build(self) -> None:
         name = self._runtimes.current or ""
         runtime = workstation(self).state.runtimes.get(name)
-        again = runtime is not None and runtime.phase is BuildPhase.READY
-        self._send(workstation(self).client.build_runtime(name, rebuild=again))
+        build = workstation(self).client.build_runtime
+        if runtime is None or runtime.phase is not BuildPhase.READY:
+            self._send(build(name))
+            return
+        question = Confirm(
+            f"Build the runtime {one_line(name)} anew?",
+            [
+                f"Its {words.size(runtime.size_bytes)} are replaced, and fetched again.",
+                "Servers that start meanwhile wait for it.",
+            ],
+            "Build",
+        )
+        self.app.push_screen(
+            question, lambda yes: self._send(build(name, rebuild=True)) if yes else None
+        )
 
     def action_cancel_build(self) -> None:
         self._send(workstation(self).client.cancel_runtime_build(self._runtimes.current or ""))
@@ -245,11 +258,13 @@ class ServersScreen(WorkScreen):
         client = workstation(self).client
         if self._on_runtimes:
             runtime = workstation(self).state.runtimes[self._runtimes.current or ""]
+            where = f" in {one_line(runtime.path)}" if runtime.path else ""
             details = [
-                f"{words.size(runtime.size_bytes)} in {one_line(runtime.path or '')}",
+                f"{words.size(runtime.size_bytes)}{where}",
                 "Servers that need it build it again.",
             ]
             command = partial(client.delete_runtime, runtime.name)
+            done = f"Removed the runtime {runtime.name}."
             question = f"Remove the runtime {one_line(runtime.name)}?"
         elif self._server:
             server = self._server
@@ -259,10 +274,11 @@ class ServersScreen(WorkScreen):
                 "The model's files and your history stay.",
             ]
             command = partial(client.remove_server, server.id)
+            done = f"Removed the server of {server.model}."
             question = "Remove this server?"
         else:
             return
         self.app.push_screen(
             Confirm(question, details, "Remove"),
-            lambda yes: self._send(command(), "Removed.") if yes else None,
+            lambda yes: self._send(command(), done) if yes else None,
         )

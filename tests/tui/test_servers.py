@@ -174,3 +174,16 @@ async def test_rows_stay_in_their_place_when_states_change() -> None:
         await eventually(lambda: "stopped" in shown(app), "the change")
         assert [row.key for row in table.rows] == before
         assert table.current == server().id
+
+
+async def test_building_a_ready_runtime_anew_asks_first() -> None:
+    client = ScriptedClient()
+    async with opened(client) as (app, pilot):
+        await pilot.press("f3", "r", "b")
+        await settled(pilot)
+        assert "2.3 GB are replaced" in shown(app)
+        assert client.commands == []
+        await pilot.press("y")
+        await eventually(lambda: client.commands == [("build", "cpu", "True")], "the build")
+        await pilot.press("down", "b")
+        await eventually(lambda: client.commands[1:] == [("build", "gpu", "False")], "the first")
