@@ -1,13 +1,16 @@
 """`meshtui connection`: where models may run, and which ones."""
 
 import argparse
+import contextlib
+import sys
 
 from meshtui.cli import exit_codes
 from meshtui.cli.command import Noun, print_json
 from meshtui.cli.text import table
 from meshtui.client import ControllerClient
 from meshtui.domain.connection import Connection
-from meshtui.domain.errors import NotFound
+from meshtui.domain.controller import Overview
+from meshtui.domain.errors import NotFound, Unavailable
 from meshtui.domain.text import one_line
 
 
@@ -19,8 +22,19 @@ def run(words: list[str]) -> int:
     return noun.run(words)
 
 
+async def _connections(client: ControllerClient) -> tuple[Connection, ...]:
+    """All of them; says on stderr which files cannot be read."""
+    async with contextlib.aclosing(client.events()) as events:
+        async for event in events:
+            if isinstance(event, Overview):
+                for item in event.broken:
+                    print(f"meshtui: broken: {one_line(str(item), 2000)}", file=sys.stderr)
+                return event.connections
+    raise Unavailable("The controller went away.", hint="Try again.")
+
+
 async def _list(client: ControllerClient, arguments: argparse.Namespace) -> int:
-    connections = await client.connections()
+    connections = await _connections(client)
     if arguments.json:
         print_json(connections)
         return exit_codes.OK
@@ -40,7 +54,7 @@ def _row(connection: Connection) -> tuple[str, ...]:
 
 
 async def _show(client: ControllerClient, arguments: argparse.Namespace) -> int:
-    for connection in await client.connections():
+    for connection in await _connections(client):
         if connection.name == arguments.name:
             break
     else:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from meshtui.domain.connection import Connection, EnabledModel
+from meshtui.domain.connection import BrokenObject, Connection, EnabledModel
 from meshtui.domain.errors import Conflict, NotFound
 
 
@@ -16,10 +16,15 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Catalogue:
-    """Enabled models of all connections of now."""
+    """Enabled models of all connections of now. `broken` are files that may have held more."""
 
-    def __init__(self, connections: Callable[[], Mapping[str, Connection]]) -> None:
+    def __init__(
+        self,
+        connections: Callable[[], Mapping[str, Connection]],
+        broken: Callable[[], tuple[BrokenObject, ...]],
+    ) -> None:
         self._connections = connections
+        self._broken = broken
 
     def all(self) -> list[Choice]:
         return [
@@ -33,7 +38,9 @@ class Catalogue:
         connections = self._connections()
         if name not in connections:
             known = ", ".join(connections) or "none"
-            raise NotFound(f"There is no connection {name!r}.", hint=f"There are: {known}.")
+            raise NotFound(
+                f"There is no connection {name!r}.", hint=self._or_broken(f"There are: {known}.")
+            )
         return connections[name]
 
     def find(self, model: str, connection: str | None = None) -> Choice:
@@ -47,14 +54,14 @@ class Catalogue:
             enabled_there = ", ".join(e.model for e in where.enabled_models) or "none"
             raise NotFound(
                 f"{model} is not enabled on the connection {connection}.",
-                hint=f"Enabled there: {enabled_there}.",
+                hint=self._or_broken(f"Enabled there: {enabled_there}."),
             )
         found = [choice for choice in self.all() if choice.enabled.model == model]
         if not found:
             known = ", ".join(sorted({choice.enabled.model for choice in self.all()})) or "none"
             raise NotFound(
                 f"The model {model} is not enabled on any connection.",
-                hint=f"Enabled models: {known}.",
+                hint=self._or_broken(f"Enabled models: {known}."),
             )
         if len(found) > 1:
             names = ", ".join(choice.connection.name for choice in found)
@@ -63,6 +70,10 @@ class Catalogue:
                 hint="Say which one.",
             )
         return found[0]
+
+    def _or_broken(self, hint: str) -> str:
+        """What is missing may stand in a file that cannot be read."""
+        return " ".join([hint, *(f"Broken: {item}" for item in self._broken())])
 
     def find_by_id(self, text: str) -> Choice:
         """The enabled model that a program means: `org/name[@revision]`, with the connection

@@ -71,7 +71,7 @@ class Core:
         self._shelf = managers.models
         self.servers: Servers = managers.servers
         self.runtimes: Runtimes = managers.runtimes
-        self.catalogue = Catalogue(lambda: self.connections)
+        self.catalogue = Catalogue(lambda: self.connections, lambda: settings.broken)
         self.history = History(places.history, self.notices.add)
         self.runs = Runs(
             catalogue=self.catalogue,

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from meshtui.controller.catalogue import Catalogue, Choice
-from meshtui.controller.http import Handler, is_gone
+from meshtui.controller.http import Handler, is_gone, too_large
 from meshtui.controller.openai_shapes import (
     DONE,
     Completion,
@@ -139,6 +139,8 @@ async def errors_as_openai(request: web.Request, handler: Handler) -> web.Stream
     """Answers every error in OpenAI's shape."""
     try:
         return await handler(request)
+    except web.HTTPRequestEntityTooLarge:
+        return json_response(error_body(str(too_large()), "invalid_request_error", 413), 413)
     except web.HTTPException as error:
         message = f"There is no {request.method} {request.path} here."
         reason = message if error.status == 404 else error.reason

@@ -70,6 +70,13 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def too_large() -> InvalidInput:
+    """For a body above `MAX_BODY_BYTES`."""
+    return InvalidInput(
+        f"The request is larger than {MAX_BODY_BYTES // 1024**2} MiB.", hint="Shorten the prompt."
+    )
+
+
 def is_gone(error: Exception, request: web.Request) -> bool:
     """Whether the error only says that the client went away: nobody reads the answer then, and
     it is nothing for the log."""
@@ -84,6 +91,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     except MeshtuiError as error:
         return answer(error.info(), error.http_status)
+    except web.HTTPRequestEntityTooLarge:
+        return answer(too_large().info(), 413)
     except web.HTTPNotFound:
         return answer(NotFound(f"There is no {request.method} {request.path} here.").info(), 404)
     except web.HTTPException as error:

@@ -67,3 +67,7 @@ class BrokenObject(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     line: int | None
     reason: str
+
+    def __str__(self) -> str:
+        where = self.path if self.line is None else f"{self.path}, line {self.line}"
+        return f"{where}: {self.reason}."

@@ -200,10 +200,14 @@ def test_a_broken_connection_is_named_with_its_line(own_folders: Path) -> None:
     path = enable({"fake/hello": ()})
     path.write_text('name = "local"\n[[enabled_models]\n')
     with controller_process({}):
-        done = meshtui("prompt", "fake/hello", "x")
-        assert done.returncode != 0
-        assert "Traceback" not in done.stderr
-        assert os.fspath(path) in done.stderr or "fake/hello" in done.stderr
+        for words, status in (
+            (("prompt", "fake/hello", "x"), 4),
+            (("connection", "list"), 0),
+            (("connection", "show", "local"), 0),
+        ):
+            done = meshtui(*words)
+            assert done.returncode == status
+            assert f"{path}, line 2: " in done.stderr
 
 
 UNUSABLE = (

@@ -322,3 +322,11 @@ async def test_a_search_for_a_whole_page_of_text_finds_what_begins_so() -> None:
     async with running_controller({"fake/hello": ()}) as controller:
         await collect(controller.client, ask("fake/hello", "wörd " * 5000))
         assert len(await controller.client.runs(search="wörd " * 5000)) == 1
+
+
+async def test_a_prompt_beyond_all_measure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshtui.controller.daemon.MAX_BODY_BYTES", 1024)
+    async with running_controller({"fake/hello": ()}) as controller:
+        with pytest.raises(InvalidInput, match="larger than") as caught:
+            await collect(controller.client, ask("fake/hello", "x" * 3_000_000))
+        assert caught.value.hint == "Shorten the prompt."
