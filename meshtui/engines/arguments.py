@@ -7,11 +7,12 @@ from meshtui.domain.errors import InvalidInput
 
 def check_extra_arguments(arguments: Iterable[str], reserved: Iterable[str]) -> None:
     """Refuses options that meshtui sets itself (an address that others can reach, a key that
-    every user of the machine could read in the process list). Raises `InvalidInput`."""
-    names = frozenset(reserved)
+    every user of the machine could read in the process list), and their beginnings, which
+    argparse takes for them. Raises `InvalidInput`."""
+    names = tuple(reserved)
     for argument in arguments:
         option = argument.partition("=")[0].replace("_", "-")
-        if option in names:
+        if option.strip("-") and any(name.startswith(option) for name in names):
             raise InvalidInput(
                 f"The extra engine argument {option} is set by meshtui itself.",
                 hint="Take it out of the model's extra_engine_args.",

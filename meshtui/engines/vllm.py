@@ -71,7 +71,6 @@ class VllmAdapter:
             argv.append("--enforce-eager")
         argv += enabled.extra_engine_args
         environment = {
-            "VLLM_API_KEY": request.api_key,
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "HF_HUB_OFFLINE": "1",
@@ -88,7 +87,12 @@ class VllmAdapter:
             )
         return Launch(
             argv=tuple(argv),
-            environment={**environment, **enabled.engine_environment},
+            # The key stands last: with another one it would not answer us.
+            environment={
+                **environment,
+                **enabled.engine_environment,
+                "VLLM_API_KEY": request.api_key,
+            },
             start_timeout_s=_START_TIMEOUT_S + facts.weights_bytes / _SLOW_READ_BYTES_PER_S,
             grace_s=_GRACE_S,
             engine_version=request.runtime.vllm_version,

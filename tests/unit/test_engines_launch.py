@@ -123,8 +123,19 @@ def test_the_users_environment_wins(model_dir: Path) -> None:
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "7" and environment["X"] == "y"
 
 
+def test_the_users_environment_does_not_replace_the_key(model_dir: Path) -> None:
+    plain = launch(Engine.VLLM, model_dir).environment
+    odd = launch(Engine.VLLM, model_dir, engine_environment={"VLLM_API_KEY": "mine"}).environment
+    assert odd["VLLM_API_KEY"] == plain["VLLM_API_KEY"]
+
+
+# vLLM takes beginnings of options for the whole.
 @pytest.mark.parametrize(
-    "argument", ["--host", "--host=0.0.0.0", "--api-key", "--api_key=x", "--port", "--model=x"]
+    "argument",
+    [
+        *("--host", "--host=0.0.0.0", "--api-key", "--api_key=x", "--port", "--model=x"),
+        *("--hos", "--hos=0.0.0.0", "--api-k", "--api_k=x"),
+    ],
 )
 def test_arguments_that_would_open_or_rename_the_server_are_refused(
     model_dir: Path, argument: str
