@@ -36,12 +36,17 @@ class ServerRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 def load_record(folder: Path) -> ServerRecord | None:
-    """The record in a server's folder, or None where it cannot be read. Blocks."""
+    """The record in a server's folder, or None where it cannot be read, or is not of this folder.
+    Blocks."""
     try:
-        return msgspec.json.decode((folder / RECORD_NAME).read_bytes(), type=ServerRecord)
+        record = msgspec.json.decode((folder / RECORD_NAME).read_bytes(), type=ServerRecord)
     except (OSError, msgspec.MsgspecError) as error:
         _log.warning("no server in %s: %s", folder, error)
         return None
+    if record.status.id != folder.name or not record.status.phases:
+        _log.warning("the record in %s is not that of a server of this name", folder)
+        return None
+    return record
 
 
 def load_key(folder: Path) -> str:

@@ -307,13 +307,20 @@ async def test_a_broken_record_does_not_stop_a_controller(
     assert next_one.list() == []
 
 
+@pytest.mark.parametrize("broken", ["status", "phases", "id"])
 async def test_a_server_whose_record_cannot_be_read_does_not_run_on_unseen(
-    controller: Controller, next_one: ServerManager
+    controller: Controller, next_one: ServerManager, broken: str
 ) -> None:
     await controller.start("--child", "setsid", until=Phase.READY)
     controller.kill()
     assert marked(ID)
-    (controller.folder / ID / "server.json").write_text('{"status": 1}')
+    path = controller.folder / ID / "server.json"
+    record = json.loads(path.read_text())
+    if broken == "status":
+        record["status"] = 1
+    else:
+        record["status"][broken] = {"phases": [], "id": "another"}[broken]
+    path.write_text(json.dumps(record))
     await next_one.open()
     assert not marked(ID)
     assert next_one.list() == []
