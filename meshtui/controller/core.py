@@ -72,7 +72,7 @@ class Core:
         self.servers: Servers = managers.servers
         self.runtimes: Runtimes = managers.runtimes
         self.catalogue = Catalogue(lambda: self.connections, lambda: settings.broken)
-        self.history = History(places.history, self.notices.add)
+        self.history = History(places.history, self.notices.add, self.notices.remove)
         self.runs = Runs(
             catalogue=self.catalogue,
             servers=self.servers,

@@ -6,7 +6,7 @@ _MOST = 20
 
 
 class Notices:
-    """The newest notices, each once; `changed` is called when one is added."""
+    """The newest notices, each once; `changed` is called when one is added or removed."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
@@ -19,4 +19,10 @@ class Notices:
     def add(self, text: str) -> None:
         if text not in self._texts:
             self._texts = [*self._texts, text][-_MOST:]
+            self.changed()
+
+    def remove(self, text: str) -> None:
+        """What it says is over."""
+        if text in self._texts:
+            self._texts = [other for other in self._texts if other != text]
             self.changed()

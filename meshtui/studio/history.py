@@ -24,11 +24,17 @@ MAX_PAGE = 1000
 
 class History:
     """Runs, newest first. `notice` is called (on the event loop) with a sentence for people when
-    the history cannot be kept as it should."""
+    the history cannot be kept as it should, and `solved` with that sentence when it can again."""
 
-    def __init__(self, path: Path, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        notice: Callable[[str], None],
+        solved: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._path = path
         self._notice = notice
+        self._solved = solved
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._file: HistoryFile | None = None
@@ -115,7 +121,10 @@ class History:
             self._loop.call_soon_threadsafe(self._tell, text)
 
     def _tell(self, text: str | None) -> None:
-        self.trouble = text
+        before, self.trouble = self.trouble, text
+        if text is None and before is not None:
+            self._told.discard(before)
+            self._solved(before)
         # Every flush of a stream would fail in the same way.
         if text is not None and text not in self._told:
             self._told.add(text)

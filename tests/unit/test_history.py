@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from meshtui.controller.notices import Notices
 from meshtui.domain.errors import NotFound
 from meshtui.domain.generation import ChatMessage, Run, Usage
 from meshtui.domain.server import Explanation
@@ -261,6 +262,27 @@ async def test_a_full_disk_is_told_once_and_stops_nothing(
     assert await history.get(after.id) == after
     await asyncio.sleep(0)
     assert history.trouble is None
+
+
+async def test_a_notice_goes_when_there_is_room_again(path: Path) -> None:
+    notices = Notices()
+    history = History(path, notices.add, notices.remove)
+    await history.open()
+    file = history._file
+    assert isinstance(file, HistoryFile)
+    for _ in range(2):
+        (pages,) = file._db.execute("PRAGMA page_count").fetchone()
+        file._db.execute(f"PRAGMA max_page_count={pages}")
+        history.put(run(answer="long " * 50_000))
+        await history.settle()
+        await asyncio.sleep(0)
+        assert "full" in notices.all[0]
+        file._db.execute("PRAGMA max_page_count=1000000")
+        history.put(run())
+        await history.settle()
+        await asyncio.sleep(0)
+        assert notices.all == ()
+    await history.close()
 
 
 async def test_the_loop_goes_on_while_another_process_holds_the_file(
