@@ -170,8 +170,11 @@ def _runtime_routes(table: web.RouteTableDef, core: Core) -> None:
         path = core.runtimes.log_path(name)
 
         def is_over() -> bool:
-            building = core.runtimes.get(name).phase is BuildPhase.BUILDING
-            return core.stopping.is_set() or not building
+            if core.stopping.is_set():
+                return True
+            # Its definition may be deleted meanwhile, and then it is in no list.
+            runtimes = core.runtimes.list()
+            return all(r.name != name or r.phase is not BuildPhase.BUILDING for r in runtimes)
 
         return await _log(request, path, is_over)
 

@@ -5,6 +5,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from meshtui.client import ControllerClient
@@ -23,8 +24,9 @@ from meshtui.domain.generation import (
     RunUsage,
     RunWaiting,
 )
+from meshtui.domain.runtime import BuildPhase
 from meshtui.domain.server import Phase
-from tests.controller_support import RunningController, enable, running_controller
+from tests.controller_support import ReadyRuntimes, RunningController, enable, running_controller
 from tests.support.waiting import eventually
 
 WORDS = ("--text", "words")
@@ -330,3 +332,15 @@ async def test_a_prompt_beyond_all_measure_is_told(monkeypatch: pytest.MonkeyPat
         with pytest.raises(InvalidInput, match="larger than") as caught:
             await collect(controller.client, ask("fake/hello", "x" * 3_000_000))
         assert caught.value.hint == "Shorten the prompt."
+
+
+async def test_the_log_of_a_runtime_that_vanishes_ends_well() -> None:
+    async with running_controller({"fake/hello": ()}) as controller:
+        runtimes = controller.core.runtimes
+        assert isinstance(runtimes, ReadyRuntimes)
+        building = msgspec.structs.replace(runtimes.get("cpu"), phase=BuildPhase.BUILDING)
+        runtimes._all["cpu"] = building
+        async with aclosing(controller.client.runtime_log("cpu", follow=True)) as lines:
+            assert await anext(lines) == "Resolved 2 packages"
+            del runtimes._all["cpu"]
+            assert [line async for line in lines] == ["Installed 2 packages"]
