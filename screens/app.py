@@ -160,6 +160,12 @@ class MeshtuiApp(App[None]):
         if name != self.current_mode:
             self.switch_mode(name)
 
+    def action_prompt(self, connection: str, model: str) -> None:
+        """Goes to the studio with that model chosen."""
+        self.memory.connection, self.memory.model = connection, model
+        self.action_go("studio")
+        self.changes.publish(None)
+
     def action_help(self) -> None:
         from .help import HelpScreen
 

@@ -6,6 +6,8 @@ from functools import partial
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
+from meshtui.domain.text import one_line
+
 from . import actions
 from .frame import workstation
 
@@ -31,6 +33,11 @@ class Actions(Provider):
                 later.append(
                     (action.title + _IMPOSSIBLE, action.key, partial(self._not_now, action))
                 )
+        app = workstation(self.screen)
+        for option in app.state.models:
+            choose = partial(app.action_prompt, option.connection, option.enabled.model)
+            name = f"Model: {one_line(option.label)} on {one_line(option.connection)}"
+            found.append((name, "", choose))
         for name in sorted(self.app.available_themes, key=lambda n: (n[:7] != "meshtui", n)):
             run = partial(self.app.run_action, f"theme('{name}')", self.app)
             found.append((f"Theme: {name}", "", run))
@@ -41,7 +48,8 @@ class Actions(Provider):
 
     async def discover(self) -> Hits:
         for title, key, run in self._commands():
-            if not title.startswith("Theme: ") or title.startswith("Theme: meshtui"):
+            many = title.startswith(("Model: ", "Theme: "))
+            if not many or title.startswith("Theme: meshtui"):
                 shown = Content(title)
                 if title.endswith(_IMPOSSIBLE):
                     shown = Content.styled(title, "$muted")

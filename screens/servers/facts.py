@@ -10,7 +10,7 @@ from meshtui.domain.server import ServerStatus
 from meshtui.domain.text import one_line, sanitise
 
 from .. import words
-from ..studio.passages import phase_line
+from ..studio import passages
 from .rows import build_text, idle_text, up_text
 
 
@@ -26,13 +26,14 @@ def server_lines(server: ServerStatus, now: float, width: int) -> Iterator[Conte
         yield Content("")
         yield Content.styled(sanitise(server.explanation.cause), "$error")
         yield Content(sanitise(server.explanation.fix))
-        if server.explanation.excerpt:
-            yield Content.styled(sanitise(server.explanation.excerpt), "$muted")
+        excerpt = passages.excerpt_lines(server.explanation)
+        if excerpt:
+            yield Content.styled("\n".join(excerpt), "$muted")
     yield Content("")
     yield Content.styled("Phases", "$key")
     for record in server.phases:
         last = record is server.phases[-1]
-        yield Content.assemble(*phase_line(record, now, width, going_on=last))
+        yield Content.assemble(*passages.phase_line(record, now, width, going_on=last))
     yield Content("")
     yield Content.styled("Now", "$key")
     for name, value in _facts(server, now):

@@ -221,9 +221,7 @@ class ServersScreen(WorkScreen):
     def action_prompt(self) -> None:
         """Goes to the studio with this model chosen."""
         if self._model:
-            remembered = workstation(self).memory
-            remembered.connection, remembered.model = self._model
-            workstation(self).action_go("studio")
+            workstation(self).action_prompt(*self._model)
 
     def action_build(self) -> None:
         name = self._runtimes.current or ""

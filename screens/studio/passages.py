@@ -57,7 +57,7 @@ def phase_line(record: PhaseRecord, now: float, width: int, *, going_on: bool) -
     message = one_line(record.message)
     name = words.to_do(record.phase)
     if record.phase is Phase.FAILED:
-        return _step(words.FAILED, "$error", name, message, took, width)
+        return _step(words.FAILED, "$error", name, message, "", width)
     if going_on and record.phase is not Phase.READY and not record.phase.is_over:
         return _step(words.WORKING, "$warning", name, message, took, width, record.progress)
     return _step(words.READY, "$success", name, message, took, width)
@@ -75,17 +75,19 @@ def failure(
     for text, tone in ((explanation.cause, ""), (explanation.fix, "$muted")):
         for line in sanitise(text).replace("\t", "    ").split("\n"):
             lines += [[("  " + row, tone)] for row in wrap(line, max(10, width - 2))]
-    excerpt = [
-        line
-        for line in sanitise(explanation.excerpt).split("\n")
-        if line.strip() and line.strip() != explanation.cause.strip()
-    ]
-    if excerpt:
+    if excerpt := excerpt_lines(explanation):
         lines.append([])
         lines += [
             [("  ", ""), (fit_cells(one_line(line), width - 2), "$muted")] for line in excerpt[-4:]
         ]
     return [*lines, []]
+
+
+def excerpt_lines(explanation: Explanation) -> list[str]:
+    """The lines of the log that it rests on, without one that says the cause again."""
+    lines = sanitise(explanation.excerpt).split("\n")
+    cause = sanitise(explanation.cause).strip()
+    return [line for line in lines if line.strip() and line.strip() != cause]
 
 
 def key_line(keys: Iterable[tuple[str, str]]) -> Line:

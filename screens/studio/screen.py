@@ -83,11 +83,15 @@ class StudioScreen(WorkScreen):
 
     def state_changed(self, event: ControllerEvent | None) -> None:
         state, remembered = workstation(self).state, workstation(self).memory
-        if self._option is None or state.option(
-            self._option.connection, self._option.enabled.model
-        ) not in (None, self._option):
-            known = remembered.model and state.option(remembered.connection, remembered.model)
-            self._take_option(known or (state.models[0] if state.models else None))
+        wanted = self._option
+        if remembered.model and (known := state.option(remembered.connection, remembered.model)):
+            wanted = known
+        elif wanted:
+            wanted = state.option(wanted.connection, wanted.enabled.model) or wanted
+        elif state.models:
+            wanted = state.models[0]
+        if wanted != self._option:
+            self._take_option(wanted)
         if self._option:
             server = state.server_of(self._option.connection, self._option.enabled.model)
             self._side.query_one("#model").show(self._option, server)  # type: ignore[attr-defined]

@@ -5,13 +5,14 @@ from meshtui.screens.servers.log import LogScreen, RuntimeLog, ServerLog
 from meshtui.screens.widgets.log_view import MAX_LINES, LogView
 from meshtui.screens.widgets.table import Table
 
+from meshtui.domain.connection import EnabledModel
 from meshtui.domain.controller import RuntimeChanged, ServerChanged
 from meshtui.domain.runtime import BuildPhase, RuntimeStatus
 from meshtui.domain.server import Phase
 from tests.support.waiting import eventually
 from tests.tui import scenes
 from tests.tui.conftest import opened, settled, shown
-from tests.tui.scripted import MODEL, ScriptedClient, server
+from tests.tui.scripted import ENABLED, MODEL, ScriptedClient, overview, server
 
 
 async def test_a_model_without_a_server_is_started_and_a_running_one_stopped() -> None:
@@ -187,3 +188,20 @@ async def test_building_a_ready_runtime_anew_asks_first() -> None:
         await eventually(lambda: client.commands == [("build", "cpu", "True")], "the build")
         await pilot.press("down", "b")
         await eventually(lambda: client.commands[1:] == [("build", "gpu", "False")], "the first")
+
+
+async def test_p_and_the_palette_prompt_another_model() -> None:
+    other = EnabledModel(model="Qwen/Qwen2.5-7B-Instruct")
+    client = ScriptedClient(overview(models=(ENABLED, other)))
+    async with opened(client) as (app, pilot):
+        line = app.screen.query_one("#model")
+        assert "SmolLM2" in str(line.render())
+        await pilot.press("f3", "end", "p")
+        await settled(pilot)
+        assert app.current_mode == "studio"
+        assert "Qwen2.5-7B-Instruct" in str(line.render())
+        await pilot.press("ctrl+p", *"model smol")
+        await eventually(lambda: "Model: SmolLM2-135M-Instruct on local" in shown(app), "the hit")
+        await settled(pilot)
+        await pilot.press("enter")
+        await eventually(lambda: "SmolLM2" in str(line.render()), "the model")
