@@ -128,6 +128,12 @@ class ControllerClient:
             async with asyncio.timeout(timeout_s):
                 return await self._start_and_greet()
         except TimeoutError:
+            if pid := await asyncio.to_thread(launch.running_pid):
+                raise Unavailable(
+                    f"The controller (process {pid}) runs, but does not answer.",
+                    hint=f"If it stays so: kill -9 {pid} (running servers live on). "
+                    f"Its log: {controller_log_path()}",
+                ) from None
             raise Unavailable(
                 f"The controller did not start within {timeout_s:g} s.",
                 hint=f"See its log: {controller_log_path()}",

@@ -66,6 +66,12 @@ def told_socket() -> Path | None:
     return None if holder is None else Path(holder.socket)
 
 
+def running_pid() -> int | None:
+    """The process of this user's controller, whether it answers or not; None where none runs."""
+    holder = ControllerLock().live_holder()
+    return None if holder is None else holder.pid
+
+
 async def wait_until_gone(pid: int) -> None:
     """Returns when the process is no more; raises `Unavailable` if it stays."""
     try:

@@ -45,3 +45,17 @@ class ControllerLock:
             return msgspec.json.decode(self._path.read_bytes(), type=Holder)
         except (OSError, msgspec.MsgspecError):
             return None
+
+    def live_holder(self) -> Holder | None:
+        """Who holds it now: its file alone may tell of one that is dead. None where nobody does."""
+        try:
+            handle = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self.holder()
+        finally:
+            os.close(handle)
+        return None

@@ -15,6 +15,7 @@ import pytest
 
 import meshtui
 from meshtui.client import ControllerClient, VersionMismatch
+from meshtui.controller.lock import ControllerLock
 from meshtui.domain.errors import Unavailable
 from meshtui.domain.generation import ChatMessage, ChatRequest, RunEnded, RunStarted, RunText
 from meshtui.domain.server import Phase
@@ -259,6 +260,21 @@ async def test_an_idle_controller_of_another_version_is_replaced() -> None:
             info = await client.info()
             assert info.version == meshtui.__version__
             assert info.pid != old.pid
+
+
+async def test_a_controller_that_hangs_is_told_from_one_that_does_not_start() -> None:
+    with controller_process(HELLO) as hanging:
+        os.kill(hanging.pid, signal.SIGSTOP)
+        client = ControllerClient()
+        try:
+            told = f"process {hanging.pid}.*does not answer"
+            with pytest.raises(Unavailable, match=told) as caught:
+                await client.connect(timeout_s=0.5)
+            assert f"kill -9 {hanging.pid}" in (caught.value.hint or "")
+        finally:
+            os.kill(hanging.pid, signal.SIGCONT)
+            await client.close()
+    assert ControllerLock().live_holder() is None
 
 
 async def test_a_program_that_was_updated_while_it_ran_does_not_fight_its_successor(
