@@ -32,11 +32,12 @@ snapshots: $(VENV)/.dev  ## accept the screens as they are now
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-# The environment is made anew when the dependencies change. Byte-compiling happens here, so that
-# the first start is as fast as every other.
+# The environment is made anew when the dependencies change. pip compiles what it installs; our own
+# code is compiled here, so that the first start is as fast as every other.
 $(VENV)/.run: pyproject.toml setup.py
 	@test -x $(BIN)/python || $(PYTHON) scripts/make_venv.py $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[uv]'
+	@$(BIN)/python -m compileall -q meshtui screens themes config
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml setup.py

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import sys
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,8 @@ class MeshtuiApp(App[None]):
     """The workstation."""
 
     TITLE = "meshtui"
-    CSS_PATH = "app.tcss"
+    # Each screen has its sheet beside it; read together, they are parsed once.
+    CSS_PATH = ["app.tcss", *(f"{entry.name}/{entry.name}.tcss" for entry in SCREENS)]  # noqa: RUF012
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -74,6 +76,7 @@ class MeshtuiApp(App[None]):
         self.memory = memory.recall()
         self.changes: Signal[ControllerEvent | None] = Signal(self, "changes")
         self._was_connected = False
+        self._is_painted = False
         self._said = ""
         for entry in SCREENS:
             self.add_mode(entry.name, entry.factory())
@@ -84,7 +87,10 @@ class MeshtuiApp(App[None]):
         for theme in found:
             self.register_theme(theme)
         wanted = self.memory.theme
-        self.theme = wanted if wanted in self.available_themes else themes.DEFAULT
+        # Set without its watcher, which would have the style sheet parsed once more before the
+        # first frame.
+        self.set_reactive(App.theme, wanted if wanted in self.available_themes else themes.DEFAULT)
+        self.stylesheet.set_variables(self.get_css_variables())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own variables, for themes that do not set them."""
@@ -112,7 +118,17 @@ class MeshtuiApp(App[None]):
         # does not wait for either.
         self.call_after_refresh(self._connect)
 
+    def refresh_css(self, animate: bool = True) -> None:
+        """Styles everything anew; before the first frame there is nothing to style again."""
+        if self._is_painted:
+            super().refresh_css(animate=animate)
+
     def _connect(self) -> None:
+        self._is_painted = True
+        if not gc.isenabled():
+            # What is there now stays to the end: it need not be looked through again.
+            gc.freeze()
+            gc.enable()
         from .link import follow
 
         start(self, partial(follow, self.client, self.state, self._publish), group="link")

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Part = tuple[str, str]
 
 _MOST_HINTS = 7
+# Where a screen has room for two sides, and for more than the least.
+_WIDE_COLUMNS, _TALL_ROWS = 108, 30
 
 _KEY_NAMES = {
     "escape": "esc",
@@ -179,17 +181,23 @@ class WorkScreen(Screen[None]):
 
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-narrow"),
-        (108, "-wide"),
+        (_WIDE_COLUMNS, "-wide"),
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-low"),
-        (30, "-tall"),
+        (_TALL_ROWS, "-tall"),
     ]
     TITLE_OF_HELP = ""
     # Sentences for the help screen about what the keys do not tell.
     NOTES: ClassVar[tuple[str, ...]] = ()
 
     def compose(self) -> ComposeResult:
+        # The toolkit would find the breakpoints after the first styling, and style all again.
+        size = self.app.size
+        self.set_class(size.width < _WIDE_COLUMNS, "-narrow")
+        self.set_class(size.width >= _WIDE_COLUMNS, "-wide")
+        self.set_class(size.height < _TALL_ROWS, "-low")
+        self.set_class(size.height >= _TALL_ROWS, "-tall")
         yield Header()
         yield from self.compose_content()
         yield Footer()

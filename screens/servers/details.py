@@ -23,7 +23,6 @@ from .log import ServerLog
 class ServerDetails(WorkScreen):
     """Follows its server until the user goes back."""
 
-    CSS_PATH = "servers.tcss"
     AUTO_FOCUS = "#details"
     TITLE_OF_HELP = "a server"
     BINDINGS: ClassVar[list[BindingType]] = [

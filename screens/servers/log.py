@@ -30,7 +30,6 @@ def _key(key: str, action: str, name: str, what: str, identity: str, show: bool 
 class LogScreen(WorkScreen):
     """Lines are read by one worker into a buffer and shown 30 times a second at most."""
 
-    CSS_PATH = "servers.tcss"
     AUTO_FOCUS = "LogView"
     TITLE_OF_HELP = "a log"
     NOTES = (

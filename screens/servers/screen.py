@@ -34,7 +34,6 @@ def _key(key: str, action: str, name: str, what: str, identity: str) -> Binding:
 class ServersScreen(WorkScreen):
     """Keys act on the row with the cursor of the table that has the focus."""
 
-    CSS_PATH = "servers.tcss"
     AUTO_FOCUS = "#servers"
     TITLE_OF_HELP = "Servers"
     NOTES = (

@@ -31,7 +31,6 @@ from .running import Runner
 class StudioScreen(WorkScreen):
     """One prompt at a time; answers collect in the pane."""
 
-    CSS_PATH = "studio.tcss"
     AUTO_FOCUS = "#user"
     TITLE_OF_HELP = "Studio"
     NOTES = (
