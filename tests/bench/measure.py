@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-ATTEMPTS = 3
+ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
