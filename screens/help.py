@@ -63,6 +63,7 @@ class ProblemsScreen(Reader):
     def __init__(self, state: State) -> None:
         super().__init__()
         self._problems = state.problems
+        self._files_are_broken = bool(state.broken)
 
     def heading(self) -> str:
         return "Problems"
@@ -70,7 +71,12 @@ class ProblemsScreen(Reader):
     def content(self) -> Content:
         if not self._problems:
             return Content.styled(f"{words.READY} Nothing is wrong that is known here.", "$muted")
-        return Content("\n\n").join(
+        lines = [
             Content.assemble((f"{words.ATTENTION} ", "$warning"), problem)
             for problem in self._problems
-        )
+        ]
+        if self._files_are_broken:
+            lines.append(
+                Content.styled("Correct it: it is read again as soon as it is saved.", "$muted")
+            )
+        return Content("\n\n").join(lines)

@@ -25,6 +25,7 @@ async def test_a_click_on_the_live_state_goes_where_it_points() -> None:
         await eventually(lambda: isinstance(app.screen, ProblemsScreen), "the problems")
         await settled(pilot)
         assert "/c/local.toml, line 3: not TOML" in shown(app)
+        assert "Correct it" in shown(app)
 
 
 async def test_problems_can_be_listed_while_typing() -> None:
