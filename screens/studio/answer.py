@@ -196,9 +196,7 @@ class Answer:
         found = []
         if ttft is not None:
             found.append(f"TTFT {words.short_time(ttft)}")
-        tokens_took_s = (
-            (run.duration_s or 0) - (ttft or 0) if run else now - (self._first_at or now)
-        )
+        tokens_took_s = (run.duration_s or 0) if run else now - (self._first_at or now)
         # Too short a time to tell a rate from: the answer came in one piece.
         measured = tokens_took_s >= _SHORTEST_MEASURE_S
         if rate is not None and measured and not (run and self.standing is Standing.FAILED):
