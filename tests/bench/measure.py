@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 ATTEMPTS = 4
+# What was measured last under each title, for the summary at the end of the run.
+TABLES: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def require(title: str, attempt: Callable[[], Sequence[Row]]) -> None:
     """Measures until every bound holds, at most `ATTEMPTS` times; prints each table."""
     for number in range(1, ATTEMPTS + 1):
         rows = attempt()
-        print(f"\n{title} (attempt {number})\n{table(rows)}")
+        TABLES[title] = f"{title} (attempt {number})\n{table(rows)}"
+        print(f"\n{TABLES[title]}")
         if all(row.holds for row in rows):
             return
     missed = [row.what for row in rows if not row.holds]
