@@ -29,6 +29,9 @@ VLLM_TABLES = {
     "_TOKEN_CLASSIFICATION_MODELS": "classification",
     "_SEQUENCE_CLASSIFICATION_MODELS": "classification",
     "_CROSS_ENCODER_MODELS": "classification",
+    "_SPECULATIVE_DECODING_MODELS": "speculative",
+    # Before 0.11 the one class that wraps a model of transformers stood alone.
+    "_TRANSFORMERS_MODELS": "through_transformers",
 }
 # What `transformers serve` can generate text with: it takes the class that a configuration's
 # first architecture names, or AutoModelForMultimodalLM for the model types of that mapping.
@@ -135,6 +138,11 @@ def quantization(read: Read, names: list[str]) -> dict[str, int | None]:
     }
 
 
+def table_of(module: dict[str, ast.expr], variable: str) -> dict[Any, Any]:
+    """A dict display of literals, sorted; empty where the module has none of that name."""
+    return dict(sorted(literal_items(module[variable]))) if variable in module else {}
+
+
 def vllm_table(read: Read, names: list[str], version: str) -> dict[str, Any]:
     registry = assigned(ast.parse(read("model_executor/models/registry.py")))
     groups: dict[str, set[str]] = {name: set() for name in VLLM_TABLES.values()}
@@ -146,12 +154,9 @@ def vllm_table(read: Read, names: list[str], version: str) -> dict[str, Any]:
         "version": version,
         "source": "vllm/model_executor/models/registry.py and layers/quantization, read with ast",
         "architectures": {group: sorted(found) for group, found in groups.items()},
-        "previously_supported": dict(
-            sorted(literal_items(registry["_PREVIOUSLY_SUPPORTED_MODELS"]))
-        ),
-        "plugins": dict(sorted(literal_items(registry["_OOT_SUPPORTED_MODELS"])))
-        if "_OOT_SUPPORTED_MODELS" in registry
-        else {},
+        # Releases before 0.10 and before 0.20, respectively, had no such table.
+        "previously_supported": table_of(registry, "_PREVIOUSLY_SUPPORTED_MODELS"),
+        "plugins": table_of(registry, "_OOT_SUPPORTED_MODELS"),
         "quantization": dict(sorted(quantization(read, names).items())),
     }
 

@@ -37,7 +37,8 @@ class TransformersTable(msgspec.Struct, frozen=True, kw_only=True):
 
 @cache
 def vllm_table(version: str | None) -> VllmTable:
-    """The table of the newest known version that is not newer than the installed one."""
+    """The table of the nearest known version: of the same minor release, else the newest one that
+    is not newer than the installed one."""
     return msgspec.convert(_nearest("vllm", version), type=VllmTable)
 
 
@@ -55,7 +56,9 @@ def _nearest(package: str, version: str | None) -> object:
     }
     known = sorted(names)
     installed = release(version) if version else ()
-    not_newer = [number for number in known if number <= installed]
+    same_minor = [number for number in known if number[:2] == installed[:2]]
+    not_newer = [number for number in same_minor or known if number <= installed]
     # Older than all that is known: the oldest is nearest. Unknown: most likely a new one.
-    chosen = not_newer[-1] if not_newer else known[0] if installed else known[-1]
+    oldest = (same_minor or known)[0]
+    chosen = not_newer[-1] if not_newer else oldest if installed else known[-1]
     return json_data(f"architectures/{names[chosen]}")
