@@ -11,6 +11,7 @@ import msgspec
 
 import meshtui
 from meshtui.client import launch
+from meshtui.client.cache import CacheQuestions
 from meshtui.client.channel import Channel, lines
 from meshtui.client.safe import clean_log_line, clean_struct, decode
 from meshtui.domain.codec import from_json
@@ -60,8 +61,8 @@ class _Greeting(msgspec.Struct, frozen=True):
     busy: tuple[str, ...] = ()
 
 
-class ControllerClient:
-    """The door to the controller.
+class ControllerClient(CacheQuestions):
+    """The door to the controller. What concerns the model cache stands in `CacheQuestions`.
 
     Methods raise `Unavailable` when no controller answers; after that, `connect` may be called
     again and starts a new one. Every other `MeshtuiError` is the controller's own answer.

@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from meshtui.domain.controller import (
+    CacheEntryChanged,
+    CacheEntryRemoved,
     ControllerEvent,
     Overview,
     RunRecorded,
     RuntimeChanged,
     ServerChanged,
     ServerRemoved,
+    TransferChanged,
+    TransferRemoved,
 )
 
 # Beyond this many different things untold, one fresh overview is the shorter tale.
@@ -104,5 +108,13 @@ def _key(event: ControllerEvent) -> _Key:
             return "runtime", runtime.name
         case RunRecorded(run):
             return "run", run.id
+        case CacheEntryChanged(entry):
+            return "cache-entry", entry.model
+        case CacheEntryRemoved(model):
+            return "cache-entry", model
+        case TransferChanged(transfer):
+            return "transfer", transfer.id
+        case TransferRemoved(transfer_id):
+            return "transfer", transfer_id
         case _:
             return type(event).__name__, ""

@@ -4,6 +4,7 @@ import msgspec
 
 from meshtui.domain.connection import BrokenObject, Connection, EnabledModel
 from meshtui.domain.generation import Run
+from meshtui.domain.model_cache import CacheEntry, CacheUsage, Transfer
 from meshtui.domain.runtime import RuntimeStatus
 from meshtui.domain.server import ServerStatus
 
@@ -45,7 +46,9 @@ class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True, tag="overview"):
-    """Everything that a screen needs to paint: the first event of the stream."""
+    """Everything that a screen needs to paint: the first event of the stream. Not in it are the
+    entries of the model cache, of which there may be thousands: ask for them after each overview.
+    `cache` is None until the cache was looked at."""
 
     controller: ControllerInfo
     connections: tuple[Connection, ...] = ()
@@ -54,6 +57,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True, tag="overview"):
     servers: tuple[ServerStatus, ...] = ()
     runtimes: tuple[RuntimeStatus, ...] = ()
     endpoint: EndpointStatus = EndpointStatus(on=False)
+    transfers: tuple[Transfer, ...] = ()
+    cache: CacheUsage | None = None
 
 
 class ServerChanged(msgspec.Struct, frozen=True, tag="server"):
@@ -94,6 +99,36 @@ class RunRecorded(msgspec.Struct, frozen=True, tag="run"):
     run: Run
 
 
+class CacheEntryChanged(msgspec.Struct, frozen=True, tag="cache-entry"):
+    """An entry of the model cache is new or has changed."""
+
+    entry: CacheEntry
+
+
+class CacheEntryRemoved(msgspec.Struct, frozen=True, tag="cache-entry-removed"):
+    """An entry of the model cache is gone; `model` is its name as the entry had it."""
+
+    model: str
+
+
+class CacheUsageChanged(msgspec.Struct, frozen=True, tag="cache-usage"):
+    """The cache or its disk is fuller or emptier."""
+
+    usage: CacheUsage
+
+
+class TransferChanged(msgspec.Struct, frozen=True, tag="transfer"):
+    """A transfer is new or has moved on; while it runs, up to ten times a second."""
+
+    transfer: Transfer
+
+
+class TransferRemoved(msgspec.Struct, frozen=True, tag="transfer-removed"):
+    """A transfer that was over is forgotten."""
+
+    transfer_id: str
+
+
 ControllerEvent = (
     Overview
     | ServerChanged
@@ -102,4 +137,9 @@ ControllerEvent = (
     | ConnectionsChanged
     | EndpointChanged
     | RunRecorded
+    | CacheEntryChanged
+    | CacheEntryRemoved
+    | CacheUsageChanged
+    | TransferChanged
+    | TransferRemoved
 )

@@ -56,6 +56,13 @@ class Conflict(MeshtuiError):
     http_status = 409
 
 
+class NotAllowed(MeshtuiError):
+    """This person may not do that here."""
+
+    code = "not-allowed"
+    http_status = 403
+
+
 class BrokenFile(MeshtuiError):
     """A configuration file that does not parse or validate; names the file and the line."""
 
