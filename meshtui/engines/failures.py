@@ -13,8 +13,8 @@ import msgspec
 
 from meshtui.domain.server import Explanation
 from meshtui.domain.text import one_line, sanitise
-from meshtui.engines.data import json_data
 from meshtui.engines.log_markers import PREFIX
+from meshtui.settings.shipped import json_data
 
 _EXCERPT_LINES = 6
 _LINE_CHARS = 300

@@ -9,7 +9,7 @@ import msgspec
 from meshtui.domain.server import Phase
 from meshtui.domain.text import one_line, sanitise
 from meshtui.engines.base import LogUpdate
-from meshtui.engines.data import applies
+from meshtui.settings.shipped import applies
 
 # `(EngineCore pid=12) INFO 11-22 18:45:34 [core.py:133] ` and uvicorn's `INFO:     `.
 PREFIX = re.compile(

@@ -7,7 +7,7 @@ from functools import cache
 
 import msgspec
 
-from meshtui.engines.data import data_names, json_data, release
+from meshtui.settings.shipped import data_names, json_data, release
 
 
 class VllmTable(msgspec.Struct, frozen=True, kw_only=True):

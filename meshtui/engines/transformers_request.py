@@ -13,8 +13,8 @@ from typing import Any
 
 from meshtui.domain.errors import InvalidInput
 from meshtui.engines.base import PreparedRequest
-from meshtui.engines.data import toml_data
 from meshtui.engines.model_facts import ModelFacts
+from meshtui.settings.shipped import toml_data
 
 _USE_VLLM = "The transformers engine cannot do it; serve this model with vLLM where that can."
 

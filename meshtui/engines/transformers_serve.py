@@ -17,12 +17,12 @@ from meshtui.domain.task import Engine
 from meshtui.engines.answers import normalise_error
 from meshtui.engines.arguments import check_extra_arguments
 from meshtui.engines.base import Launch, LaunchRequest, LogReader, PreparedRequest, StreamTranslator
-from meshtui.engines.data import first_applying, toml_data
 from meshtui.engines.log_markers import MarkerLogReader
 from meshtui.engines.model_facts import ModelFacts, read_facts
 from meshtui.engines.probe import answers_health
 from meshtui.engines.transformers_request import prepare
 from meshtui.engines.transformers_stream import TransformersTranslator
+from meshtui.settings.shipped import first_applying, toml_data
 
 _RESERVED = ("--host", "--port", "--enable-cors", "--model-timeout")
 _START_TIMEOUT_S = 600.0

@@ -12,12 +12,12 @@ from meshtui.domain.task import Engine
 from meshtui.engines.answers import error_answer, from_payload, normalise_error
 from meshtui.engines.arguments import check_extra_arguments, gguf_file
 from meshtui.engines.base import Launch, LaunchRequest, LogReader, PreparedRequest, StreamTranslator
-from meshtui.engines.data import first_applying, toml_data
 from meshtui.engines.log_markers import MarkerLogReader
 from meshtui.engines.model_facts import ModelFacts, read_facts
 from meshtui.engines.probe import answers_health
 from meshtui.engines.select import vllm_runs_on_cpu
 from meshtui.engines.sse import EventSplitter, EventTooLong
+from meshtui.settings.shipped import first_applying, toml_data
 
 _GIB = 1024**3
 _RESERVED = (

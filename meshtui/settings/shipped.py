@@ -1,4 +1,4 @@
-"""Shipped data about engines: which of it applies to an installed version."""
+"""Data that is shipped with the package, and which of it applies to an installed version."""
 
 import json
 import re

@@ -1,0 +1,1 @@
+"""How much GPU memory a model needs: weights, KV cache, overheads, and what fits on which GPU."""
