@@ -13,6 +13,8 @@ from meshtui.domain.model_ref import ModelRef
 
 KEY_PREFIX = "hf@"
 MAX_NAME_BYTES = 255
+# Ids have at most 96 characters and revisions 255; more is not worth quoting back.
+_MAX_KEY_CHARS = 400
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-")
 _ESCAPE = re.compile(rb"_([0-9a-f]{2})")
@@ -54,6 +56,6 @@ def key_of(ref: ModelRef) -> str:
 
 def ref_of(key: str) -> ModelRef:
     """The model of a key; raises `InvalidInput`. Ids cannot hold `@`, revisions may hold `/`."""
-    if not key.startswith(KEY_PREFIX):
+    if not key.startswith(KEY_PREFIX) or len(key) > _MAX_KEY_CHARS:
         raise InvalidInput(f"{key[:80]!r} is not a model's key.", hint="Keys begin with hf@.")
     return ModelRef.parse(key.removeprefix(KEY_PREFIX))
