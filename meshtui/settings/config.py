@@ -25,11 +25,19 @@ class ServersConfig(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_s: float = DEFAULT_IDLE_TIMEOUT_S
 
 
+class UsersConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[users]`: `admins` are login names; empty: everyone is an administrator. Others may
+    download only models that are enabled on a connection."""
+
+    admins: tuple[str, ...] = ()
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All of `config.toml`."""
 
     endpoint: EndpointConfig = EndpointConfig()
     servers: ServersConfig = ServersConfig()
+    users: UsersConfig = UsersConfig()
 
 
 class ConfigFile:

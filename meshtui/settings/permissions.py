@@ -1,0 +1,32 @@
+"""What a person may do with the model cache."""
+
+from collections.abc import Iterable
+
+from meshtui.domain.connection import Connection
+from meshtui.domain.errors import NotAllowed
+from meshtui.settings.config import UsersConfig
+
+
+def check_download(
+    user: str,
+    model: str,
+    connection: str | None,
+    *,
+    users: UsersConfig,
+    connections: Iterable[Connection],
+) -> None:
+    """Raises `NotAllowed` where `user` (a login name) is no administrator and `model` is not
+    enabled on `connection` (None: on any)."""
+    if not users.admins or user in users.admins:
+        return
+    enabled_on = [
+        one.name for one in connections if any(e.model == model for e in one.enabled_models)
+    ]
+    if enabled_on and connection in (None, *enabled_on):
+        return
+    where = "any connection" if connection is None else f"the connection {connection}"
+    raise NotAllowed(
+        f"{user} may download only models that are enabled on a connection; {model} is not "
+        f"enabled on {where}.",
+        hint="An administrator (see [users] admins in config.toml) can enable or download it.",
+    )
