@@ -12,7 +12,7 @@ INTERRUPTED = 130
 
 MEANINGS = {
     OK: "done",
-    FAILED: "it failed: a server did not start, an engine broke off, a build failed",
+    FAILED: "it failed: a server did not start, a transfer broke off, files are damaged",
     USAGE: "the command line or its input cannot be used",
     UNAVAILABLE: "the controller does not answer; trying again may help",
     NOT_FOUND: "no such model, server, runtime or connection",

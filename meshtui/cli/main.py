@@ -18,6 +18,7 @@ _NOUNS = {
     "prompt": "send a prompt to a model and stream the answer to stdout",
     "server": "list, start, stop and inspect running engines",
     "runtime": "list, build and delete the engine stacks of this machine",
+    "cache": "the models on disk: fetch, import, export, verify and delete them",
     "connection": "show where models may run, and which ones",
     "endpoint": "switch the OpenAI-compatible endpoint for programs",
     "controller": "the background process that owns servers and downloads",

@@ -3,7 +3,8 @@
 import shutil
 import sys
 
-from meshtui.cli.text import duration, percent
+from meshtui.cli.text import duration, percent, size
+from meshtui.domain.model_cache import Transfer, TransferState
 from meshtui.domain.runtime import RuntimeStatus
 from meshtui.domain.server import ServerStatus
 from meshtui.domain.text import one_line
@@ -28,6 +29,25 @@ class Narrator:
     def runtime(self, runtime: RuntimeStatus) -> None:
         self._say(runtime.step, f"{runtime.step} {percent(runtime.progress)}".rstrip())
 
+    def transfer(self, transfer: Transfer, *, of: int = 1, done: int = 0) -> None:
+        """Where there is no terminal, a line every tenth of the way."""
+        if transfer.state is TransferState.QUEUED:
+            self._say(transfer.id, f"{_name(transfer)}: waiting for its turn")
+            return
+        fraction = transfer.fraction
+        words = [
+            f"{done + 1} of {of}" if of > 1 else "",
+            f"{_name(transfer)}:",
+            transfer.step or transfer.kind.value,
+            percent(fraction),
+            f"of {size(transfer.total_bytes)}" if transfer.total_bytes else "",
+            f"at {size(int(transfer.rate_bytes_s))}/s" if transfer.rate_bytes_s > 0 else "",
+            f"{duration(transfer.left_s)} left" if transfer.left_s else "",
+        ]
+        tenth = None if fraction is None else int(fraction * 10)
+        step = f"{transfer.id} {transfer.step} {tenth}"
+        self._say(step, " ".join(word for word in words if word))
+
     def note(self, text: str) -> None:
         """A line that stays."""
         self.clear()
@@ -50,3 +70,7 @@ class Narrator:
         elif step != self._step:
             print(one_line(text), file=sys.stderr, flush=True)
         self._step = step
+
+
+def _name(transfer: Transfer) -> str:
+    return transfer.model or transfer.place or transfer.kind.value

@@ -1,7 +1,7 @@
 """How numbers, times and tables read on a terminal."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from meshtui.domain.text import cells, one_line
 
@@ -43,13 +43,17 @@ def percent(progress: float | None) -> str:
     return "" if progress is None else f"{progress:.0%}"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns padded to their widest cell; every cell is sanitised and on one line."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = ()) -> str:
+    """Columns padded to their widest cell; every cell is sanitised and on one line. The columns
+    with the heads in `right` stand to the right, as numbers do."""
     lines = [list(head), *([one_line(cell) for cell in row] for row in rows)]
     widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
+
+    def padded(cell: str, column: int) -> str:
+        room = " " * (widths[column] - cells(cell))
+        return room + cell if head[column] in right else cell + room
+
     return "\n".join(
-        "  ".join(
-            cell + " " * (width - cells(cell)) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
+        "  ".join(padded(cell, column) for column, cell in enumerate(line)).rstrip()
         for line in lines
     )

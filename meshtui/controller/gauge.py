@@ -17,7 +17,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 class Gauge:
     """Read ten times a second, from the event loop; written by whoever works.
 
-    A thread counts in `work`; what `show` was given last goes before it.
+    A thread counts in `work`; what `show` was given last (None: nothing) goes before it.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Gauge:
         self.model: str | None = None
         self._shown: Reading | None = None
 
-    def show(self, reading: Reading) -> None:
+    def show(self, reading: Reading | None) -> None:
         self._shown = reading
 
     def read(self) -> Reading:

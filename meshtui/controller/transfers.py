@@ -91,6 +91,10 @@ class Transfers:
         """Raises `NotFound`."""
         return self._item(transfer_id).read()
 
+    def request(self, transfer_id: str) -> Request:
+        """What was asked for; raises `NotFound`."""
+        return self._item(transfer_id).request
+
     @property
     def live(self) -> builtins.list[Transfer]:
         """Those that wait or run."""

@@ -1,9 +1,9 @@
-"""What a person may do with the model cache."""
+"""Which downloads a person may make, and through which connection."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from meshtui.domain.connection import Connection
-from meshtui.domain.errors import NotAllowed
+from meshtui.domain.errors import NotAllowed, NotFound
 from meshtui.settings.config import UsersConfig
 
 
@@ -30,3 +30,19 @@ def check_download(
         f"enabled on {where}.",
         hint="An administrator (see [users] admins in config.toml) can enable or download it.",
     )
+
+
+def connection_for(
+    connections: Mapping[str, Connection], model: str, name: str | None
+) -> Connection | None:
+    """The named connection (raises `NotFound`), else the first one that enables the model, else
+    None: then the environment says how the Hub is reached."""
+    if name is not None:
+        if name not in connections:
+            known = ", ".join(connections) or "none"
+            raise NotFound(f"There is no connection {name!r}.", hint=f"There are: {known}.")
+        return connections[name]
+    for connection in connections.values():
+        if any(enabled.model == model for enabled in connection.enabled_models):
+            return connection
+    return None

@@ -1,0 +1,65 @@
+"""`meshtui cache export`: models as archives or folders."""
+
+import argparse
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from meshtui.cli import exit_codes
+from meshtui.cli.asking import confirm
+from meshtui.cli.cache.amounts import bytes_of
+from meshtui.cli.cache.working import print_findings, work
+from meshtui.cli.command import print_json
+from meshtui.cli.text import size, table
+from meshtui.client import ControllerClient
+from meshtui.domain.finding import Level
+from meshtui.domain.model_cache import ExportPlan, ExportWishes
+from meshtui.domain.model_ref import ModelRef
+
+
+async def export(client: ControllerClient, arguments: argparse.Namespace) -> int:
+    wishes = ExportWishes(
+        folder=arguments.to,
+        container=arguments.container,
+        volume_bytes=bytes_of(arguments.volume_size) if arguments.volume_size else None,
+        checksums=arguments.checksums,
+        replace=arguments.replace,
+    )
+    models = list(dict.fromkeys(str(ModelRef.parse(model)) for model in arguments.models))
+    plans = [await client.plan_export(model, wishes) for model in models]
+    if arguments.dry_run:
+        return _show(plans, arguments)
+    lost = _existing(plans)
+    if arguments.replace and lost:
+        await confirm(f"Overwrite {', '.join(lost)}?", yes=arguments.yes)
+    starts = [functools.partial(client.export, model, wishes) for model in models]
+    status = await work(client, arguments, starts)
+    if status == exit_codes.OK and not arguments.detach:
+        for plan in plans:
+            for path in plan.paths:
+                print(path, file=sys.stderr)
+    return status
+
+
+def _existing(plans: Sequence[ExportPlan]) -> list[str]:
+    return [path for plan in plans for path in plan.paths if Path(path).exists()]
+
+
+def _show(plans: Sequence[ExportPlan], arguments: argparse.Namespace) -> int:
+    status = exit_codes.OK
+    if arguments.json:
+        print_json(plans)
+    else:
+        rows = (
+            (plan.model, str(plan.files), size(plan.size_bytes), size(plan.free_bytes), path)
+            for plan in plans
+            for path in plan.paths
+        )
+        head = ("MODEL", "FILES", "SIZE", "FREE", "TO")
+        print(table(head, rows, right=("FILES", "SIZE", "FREE")))
+    for plan in plans:
+        print_findings(plan.findings, plan.model)
+        if any(finding.level is Level.BLOCKER for finding in plan.findings):
+            status = status or exit_codes.FAILED
+    return status
