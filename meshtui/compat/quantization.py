@@ -69,7 +69,9 @@ def _method(section: Mapping[str, Any], nested: Mapping[str, Any]) -> str | None
     made_by = producer.get("name") if isinstance(producer, Mapping) else None
     algorithm = nested.get("quant_algo") or section.get("quant_algo")
     method = section.get("quant_method")
-    if isinstance(algorithm, str) and (made_by == "modelopt" or method in (None, "modelopt")):
+    # Without a method the file counts only where ModelOpt signs it.
+    signed = made_by == "modelopt" or "modelopt_quant_config" in nested
+    if isinstance(algorithm, str) and (signed or method == "modelopt"):
         return _MODELOPT.get(algorithm.upper(), "modelopt")
     if isinstance(method, str) and method:
         return method.lower().replace("compressed_tensors", "compressed-tensors")
@@ -121,7 +123,7 @@ def _kv_cache(section: Mapping[str, Any], nested: Mapping[str, Any]) -> str | No
         algorithm = source.get("kv_cache_quant_algo")
         if isinstance(algorithm, str) and algorithm:
             return algorithm.lower()
-    scheme = section.get("kv_cache_scheme")
+    scheme = section.get("kv_cache_scheme") or nested.get("kv_cache_scheme")
     if isinstance(scheme, Mapping) and scheme.get("num_bits") == 8:
         return "fp8" if scheme.get("type", "float") == "float" else "int8"
     if isinstance(scheme, Mapping) and scheme.get("num_bits") == 4:

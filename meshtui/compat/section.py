@@ -34,6 +34,9 @@ class ClassDefaults:
         self.known = bool(entry)
 
 
+NO_DEFAULTS = ClassDefaults({})
+
+
 class Section:
     """Values of a configuration (or of a nested one) with the defaults of its class."""
 
@@ -114,7 +117,7 @@ class Section:
 
     def plain(self, name: str) -> "Section":
         """A nested object without defaults of a class."""
-        return Section(self.mapping(name), ClassDefaults({}), "")
+        return Section(self.mapping(name), NO_DEFAULTS, "")
 
     @cached_property
     def num_layers(self) -> int:
