@@ -138,6 +138,18 @@ def quantization(read: Read, names: list[str]) -> dict[str, int | None]:
     }
 
 
+def takes_gptq_desc_act(read: Read, names: list[str]) -> bool:
+    """Whether GPTQ weights with activation ordering by groups are still taken."""
+    name = "model_executor/layers/quantization/utils/gptq_utils.py"
+    return name not in names or "(desc_act=True) is no longer" not in read(name)
+
+
+def minimum_capability(version: str) -> int:
+    """Ten times the compute capability that the CUDA wheels are built for at least: 7.5 since
+    0.21, 7.0 before (vLLM's installation guide, "Requirements" of the GPU page)."""
+    return 75 if tuple(int(n) for n in re.findall(r"\d+", version)[:2]) >= (0, 21) else 70
+
+
 def table_of(module: dict[str, ast.expr], variable: str) -> dict[Any, Any]:
     """A dict display of literals, sorted; empty where the module has none of that name."""
     return dict(sorted(literal_items(module[variable]))) if variable in module else {}
@@ -158,6 +170,8 @@ def vllm_table(read: Read, names: list[str], version: str) -> dict[str, Any]:
         "previously_supported": table_of(registry, "_PREVIOUSLY_SUPPORTED_MODELS"),
         "plugins": table_of(registry, "_OOT_SUPPORTED_MODELS"),
         "quantization": dict(sorted(quantization(read, names).items())),
+        "gptq_desc_act": takes_gptq_desc_act(read, names),
+        "minimum_capability": minimum_capability(version),
     }
 
 

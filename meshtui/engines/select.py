@@ -11,7 +11,7 @@ from meshtui.domain.runtime import RuntimeStatus
 from meshtui.domain.task import Engine, EngineChoice, Task
 from meshtui.engines.base import EngineDecision, Machine
 from meshtui.engines.model_facts import ModelFacts, read_facts
-from meshtui.engines.tables import transformers_table, vllm_table
+from meshtui.compat.tables import transformers_table, vllm_table
 from meshtui.settings.shipped import toml_data
 
 CHAT_TASKS = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
