@@ -301,9 +301,7 @@ def entry(kind: Kind, known: Callable[[str], PreTrainedConfig | None]) -> dict[s
         own = known(section.model_type)
         usual = attributes(own) if own is not None else {}
         different = {
-            k: v
-            for k, v in attributes(section).items()
-            if v is not None and v != usual.get(k) and k != "model_type"
+            k: v for k, v in attributes(section).items() if v != usual.get(k) and k != "model_type"
         }
         if different:
             section_fields[name] = different
@@ -333,12 +331,21 @@ def table(kinds: dict[str, Kind]) -> dict[str, Any]:
         return tried(kind)
 
     made = {}
-    for model_type, kind in sorted(kinds.items()):
-        if read(kind, "has_no_defaults_at_init", False) or tried(kind) is None:
+    waiting = sorted(kinds.items())
+    while waiting:
+        model_type, kind = waiting.pop(0)
+        config = None if getattr(kind, "has_no_defaults_at_init", False) else tried(kind)
+        if config is None:
             print(f"{model_type}: has no defaults", file=sys.stderr)
             continue
         made[model_type] = entry(kind, known)
-    return made
+        # Classes that are only nested in others have no entry in the library's own list.
+        for section in vars(config).values():
+            nested = section.model_type if isinstance(section, PreTrainedConfig) else ""
+            if nested and nested not in kinds and nested not in CONFIG_MAPPING:
+                kinds[nested] = type(section)
+                waiting.append((nested, type(section)))
+    return dict(sorted(made.items()))
 
 
 def write(name: str, version: str, model_types: dict[str, Any]) -> None:

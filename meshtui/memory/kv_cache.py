@@ -16,7 +16,7 @@ from meshtui.domain.text import one_line
 from meshtui.memory import kv_attention, kv_encoder_decoder, kv_latent, kv_recurrent
 from meshtui.memory.kv_groups import KvGroup, group_layers
 from meshtui.memory.kv_model import Family, KvContext, KvModel
-from meshtui.memory.kv_tables import entry_of_version, family_of, model_types
+from meshtui.memory.kv_tables import entry_of_version, family_of, model_types, pools
 from meshtui.memory.lengths import model_length
 from meshtui.memory.settings import ServingSettings
 
@@ -155,7 +155,10 @@ def kv_cache(configuration: Configuration, settings: ServingSettings) -> KvCache
     """
     text = configuration.text
     family = _family(configuration)
-    if family == "none" or (settings.pooling and text.value("is_causal") is False):
+    pooling = settings.pooling
+    if pooling is None:
+        pooling = pools(configuration.architectures)
+    if family == "none" or (pooling and text.value("is_causal") is False):
         return KvCache(
             ranks=(), in_flight=lambda tokens: 0, longest=model_length(configuration) or _LONGEST
         )
@@ -167,7 +170,7 @@ def kv_cache(configuration: Configuration, settings: ServingSettings) -> KvCache
         text=text,
         settings=settings,
         kv_dtype=cache_dtype(configuration, settings),
-        model_dtype=settings.weights_dtype(configuration, pooling=bool(settings.pooling)),
+        model_dtype=settings.weights_dtype(configuration, pooling=pooling),
         batch_tokens=settings.batched_tokens(length),
     )
     model = FAMILIES[family](context)
@@ -180,7 +183,7 @@ def kv_cache(configuration: Configuration, settings: ServingSettings) -> KvCache
         )
         if groups
         else (),
-        in_flight=partial(_in_flight, settings, length),
+        in_flight=partial(_in_flight, settings, length, pooling),
         longest=longest,
         null_blocks=int(entry_of_version("null_block", settings)["blocks"]),
         dtype=context.kv_dtype,
@@ -249,8 +252,9 @@ def _check_heads(configuration: Configuration, settings: ServingSettings) -> Non
         )
 
 
-def _in_flight(settings: ServingSettings, length: int, tokens: int) -> int:
+def _in_flight(settings: ServingSettings, length: int, pooling: bool, tokens: int) -> int:
     """Tokens that are scheduled and not settled: a step's, times the steps under way."""
     entry = entry_of_version("window_in_flight", settings)
-    batches = settings.concurrent_batches() if entry["batches"] == "concurrent" else 1
+    one = entry["batches"] == "one" or (pooling and settings.pipeline_parallel_size == 1)
+    batches = 1 if one else settings.concurrent_batches()
     return settings.batched_tokens(length) * batches

@@ -16,6 +16,13 @@ def family_of(architecture: str) -> str | None:
     return _families().get(architecture)
 
 
+def pools(architectures: tuple[str, ...]) -> bool:
+    """Whether vLLM would run the model to embed, rank or classify by default."""
+    runners = toml_data(_TABLE)["runners"]
+    endings = tuple(runners["pooling_endings"])
+    return any(name in runners["pooling"] or name.endswith(endings) for name in architectures)
+
+
 @cache
 def model_types(group: str) -> frozenset[str]:
     """Model types of a group, such as `mla`."""

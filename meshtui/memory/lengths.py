@@ -18,12 +18,15 @@ _KEYS = (
     "max_seq_length",
     "seq_len",
 )
+# What vLLM assumes where no key names a length.
+_ASSUMED = 2048
+
 # Types of rope scaling whose factor is in the named length already, or does not lengthen it.
 _NOT_SCALED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
 
 
 def model_length(configuration: Configuration) -> int | None:
-    """The length in tokens; None where the configuration names none.
+    """The length in tokens; None without a configuration.
 
     The smallest of the keys, times the factor of the rope scaling where that is not contained in
     it already (vllm/config/model.py, `_get_and_verify_max_len`). LongRoPE starts from the length
@@ -33,15 +36,19 @@ def model_length(configuration: Configuration) -> int | None:
     named = text.positive("model_max_length")
     lengths = [length for key in _KEYS if (length := text.positive(key)) is not None]
     if not lengths:
-        return None
-    length = float(named or min(lengths))
+        return _ASSUMED if configuration.has_config else None
+    named = named or min(lengths)
     ropes = _ropes(text)
     if any(kind == "longrope" for kind, _ in ropes):
-        return text.positive("original_max_position_embeddings") or int(length)
-    for kind, factor in ropes:
-        if kind not in _NOT_SCALED and factor is not None and 0 < factor < 1e4:
-            length = (named or min(lengths)) * factor
-    return int(length)
+        return text.positive("original_max_position_embeddings") or named
+    if "gemma3" in text.model_type:
+        return named
+    scaled = [
+        factor
+        for kind, factor in ropes
+        if kind not in _NOT_SCALED and factor is not None and 0 < factor < 1e4
+    ]
+    return int(named * scaled[-1]) if scaled else named
 
 
 def _ropes(text: Section) -> list[tuple[str, float | None]]:
