@@ -54,6 +54,8 @@ INTERVALS = (
     "_sliding_window_pattern", "full_attn_every_n_layers", "attn_layer_period",
 )  # fmt: skip
 COUNTS = ("first_k_dense_replace",)
+# What classes may derive from other sizes: equal values do not mean that they followed.
+FOLLOWING = ("head_dim", "num_key_value_heads")
 
 
 def declared(kind: Kind) -> dict[str, Any]:
@@ -301,7 +303,9 @@ def entry(kind: Kind, known: Callable[[str], PreTrainedConfig | None]) -> dict[s
         own = known(section.model_type)
         usual = attributes(own) if own is not None else {}
         different = {
-            k: v for k, v in attributes(section).items() if v != usual.get(k) and k != "model_type"
+            k: v
+            for k, v in attributes(section).items()
+            if k != "model_type" and (v != usual.get(k) or (v is not None and k in FOLLOWING))
         }
         if different:
             section_fields[name] = different
