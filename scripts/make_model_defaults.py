@@ -215,6 +215,11 @@ def rules(kind: Kind, name: str, lists: dict[int, Any]) -> Iterable[dict[str, An
         )
         if read(on, name) == ["full_attention"] * 3 + ["sliding_attention"] * 6:
             rule["window_from"] = "max_window_layers"
+        elif on is not None and "sliding_attention" in read(on, name):
+            without = [not value for value in read(on, "no_rope_layers", ())]
+            if without == [kind == "sliding_attention" for kind in read(on, name)]:
+                rule["window_where_zero"] = "no_rope_layers"
+                rule["zero_every"] = "no_rope_layer_interval"
         yield rule
         return
     for first in range(0, 6):

@@ -20,6 +20,8 @@ class Values(Protocol):
 
     def get_int(self, name: str, default: int | None = None) -> int | None: ...
 
+    def ints(self, name: str) -> tuple[int, ...]: ...
+
 
 def layer_types_by_rule(rule: Mapping[str, Any], values: Values, layers: int) -> tuple[str, ...]:
     """The list that the configuration's class would make (a `layers` rule of
@@ -27,7 +29,8 @@ def layer_types_by_rule(rule: Mapping[str, Any], values: Values, layers: int) ->
 
     `each` stands at every `every`th layer (`at` modulo `every`), `others` elsewhere. `interval`
     names the value that overrides `every`. `head` fills the first `head_count` layers, `last` the
-    last one. `window_from` names the value from which on layers slide, if there is a window.
+    last one. `window_from` names the value from which on layers slide, if there is a window, `window_where_zero` a list in
+    whose zeros they do (every `zero_every`th where it is left out).
     `without_window` fills all where there is none. `from_end` counts from the last layer.
     """
     if "from_end" in rule:
@@ -52,4 +55,10 @@ def layer_types_by_rule(rule: Mapping[str, Any], values: Values, layers: int) ->
     if "window_from" in rule and values.sliding_window is not None:
         start = values.get_int(rule["window_from"]) or 0
         types = ["sliding_attention" if i >= start else t for i, t in enumerate(types)]
+    if "window_where_zero" in rule and values.sliding_window is not None:
+        zeros = values.ints(rule["window_where_zero"])
+        every = max(1, values.get_int(rule["zero_every"]) or 1)
+        for i in range(layers):
+            if (zeros[i] == 0) if i < len(zeros) else (i + 1) % every == 0:
+                types[i] = "sliding_attention"
     return tuple(types)

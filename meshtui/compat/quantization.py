@@ -67,16 +67,17 @@ def read_quantization(section: Any) -> Quantization | None:
 def _method(section: Mapping[str, Any], nested: Mapping[str, Any]) -> str | None:
     producer = section.get("producer")
     made_by = producer.get("name") if isinstance(producer, Mapping) else None
-    algorithm = nested.get("quant_algo") or section.get("quant_algo")
     method = section.get("quant_method")
-    # Without a method the file counts only where ModelOpt signs it.
+    # ModelOpt's own format counts without a method only where ModelOpt signs it.
     signed = made_by == "modelopt" or "modelopt_quant_config" in nested
-    if isinstance(algorithm, str) and (signed or method == "modelopt"):
+    named = method == "modelopt"
+    algorithm = (nested.get("quant_algo") if signed or named else None) or (
+        section.get("quant_algo") if named else None
+    )
+    if isinstance(algorithm, str):
         return _MODELOPT.get(algorithm.upper(), "modelopt")
     if isinstance(method, str) and method:
         return method.lower().replace("compressed_tensors", "compressed-tensors")
-    if "config_groups" in section:
-        return "compressed-tensors"
     if section.get("load_in_4bit") is True or section.get("load_in_8bit") is True:
         return "bitsandbytes"
     return None

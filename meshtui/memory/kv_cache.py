@@ -158,7 +158,7 @@ def kv_cache(configuration: Configuration, settings: ServingSettings) -> KvCache
     pooling = settings.pooling
     if pooling is None:
         pooling = pools(configuration.architectures)
-    if family == "none" or (pooling and text.value("is_causal") is False):
+    if family == "none" or text.value("is_causal") is False:
         return KvCache(
             ranks=(), in_flight=lambda tokens: 0, longest=model_length(configuration) or _LONGEST
         )

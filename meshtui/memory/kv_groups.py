@@ -47,6 +47,11 @@ def group_layers(
         return []
     if not hybrid:
         layers = _without_windows(layers)
+        if len({layer.kind for _, layer in layers}) > 1:
+            raise InvalidInput(
+                "Without the hybrid KV cache manager this model's layers cannot share a cache.",
+                hint="Leave the hybrid KV cache manager on.",
+            )
     first = layers[0][1]
     if all(layer.same_tokens_as(first) for _, layer in layers):
         return [KvGroup(tuple(layers))]

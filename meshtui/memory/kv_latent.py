@@ -55,14 +55,9 @@ def typed_mla(context: KvContext) -> KvModel:
 
 
 def uses_mla(context: KvContext) -> bool:
-    """Whether vLLM compresses: known model types that are not bidirectional."""
+    """Whether vLLM compresses: known model types that name a rank."""
     text = context.text
-    causal = text.value("is_causal")
-    return (
-        text.model_type in model_types("mla")
-        and text.positive("kv_lora_rank") is not None
-        and causal is not False
-    )
+    return text.model_type in model_types("mla") and text.positive("kv_lora_rank") is not None
 
 
 def latent_row_bytes(context: KvContext) -> int:
@@ -88,10 +83,14 @@ def latent_layer(context: KvContext, block: int | None = None) -> KvLayer:
 
 def latent_block(context: KvContext) -> int:
     """Tokens of a page: what the preferred kernel of the GPU works on."""
+    elements = latent_row_bytes(context) // context.element_bytes
     entry = entry_of_version(
         "mla_block",
         context.settings,
-        lambda e: e.get("capability_major") in (None, context.settings.capability // 10),
+        lambda e: (
+            e.get("capability_major") in (None, context.settings.capability // 10)
+            and elements in e.get("row_elements", (elements,))
+        ),
     )
     return int(entry["quantized" if context.quantized else "plain"])
 
@@ -220,7 +219,5 @@ def _unfolded(context: KvContext) -> KvModel:
     dim = (text.get_int("qk_nope_head_dim") or 0) + (text.get_int("qk_rope_head_dim") or 0)
     if text.model_type == "deepseek" or dim <= 0:
         return attention(context)
-    if text.value("is_causal") is False:
-        return KvModel(())
     layer = context.attention(heads=text.num_heads, head_dim=dim)
     return KvModel(tuple((i, layer) for i in range(text.num_layers)))
