@@ -39,7 +39,7 @@ MODEL = "model"
 METADATA = "model_metadata.json"
 # Our own checksums: beside `model/`, so that an archive of the entry stays readable elsewhere.
 CHECKSUMS = "checksums.json"
-_STAGING = ".staging"
+STAGING = ".staging"
 _LOCKS = ".locks"
 _CLAIM = ".claim"
 
@@ -165,7 +165,7 @@ class ModelStore:
     def stage(self, ref: ModelRef, *, resume: bool = False) -> Stage:
         """A folder for a new entry; end it with `commit` or `abandon`. With `resume` it is always
         the same one for a model, with what an earlier attempt left there: hold the `lock`."""
-        staging = self._root / _STAGING
+        staging = self._root / STAGING
         staging.mkdir(parents=True, exist_ok=True)
         if resume:
             folder = staging / f"{_short(folder_name(ref))}.partial"
@@ -182,7 +182,7 @@ class ModelStore:
 
     def sweep(self) -> None:
         """Removes what processes that died had staged, but for downloads that can go on."""
-        staging = self._root / _STAGING
+        staging = self._root / STAGING
         empty_trash(self._root)
         empty_trash(staging)
         if not staging.is_dir():
