@@ -29,8 +29,8 @@ def layer_types_by_rule(rule: Mapping[str, Any], values: Values, layers: int) ->
 
     `each` stands at every `every`th layer (`at` modulo `every`), `others` elsewhere. `interval`
     names the value that overrides `every`. `head` fills the first `head_count` layers, `last` the
-    last one. `window_from` names the value from which on layers slide, if there is a window, `window_where_zero` a list in
-    whose zeros they do (every `zero_every`th where it is left out).
+    last one. Where there is a window, `window_from` names the value from which on layers slide, and
+    `window_where_zero` a list in whose zeros they do (every `zero_every`th where it is left out).
     `without_window` fills all where there is none. `from_end` counts from the last layer.
     """
     if "from_end" in rule:

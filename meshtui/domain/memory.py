@@ -51,3 +51,65 @@ class MemoryItem(msgspec.Struct, frozen=True, kw_only=True):
             high_bytes=size_bytes,
             formula=formula,
         )
+
+
+class Overheads(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server takes beside weights and KV cache. `graphs` is taken after the pool was
+    sized, unless `graphs_reserved`. `known` says that the constants are from logs of the very
+    range of versions and kind of GPU."""
+
+    activations: MemoryItem
+    non_torch: MemoryItem
+    graphs: MemoryItem
+    graphs_reserved: bool
+    known: bool
+
+    @property
+    def reserved(self) -> tuple[MemoryItem, ...]:
+        """What is subtracted before the pool is sized."""
+        parts = (self.activations, self.non_torch)
+        return (*parts, self.graphs) if self.graphs_reserved else parts
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that would make a model fit. `name` is stable (`shorter-length`, `more-gpus`,
+    `fp8-kv-cache`, `smaller-batches`, `larger-gpu`, `quantized-sibling`); `message` is for
+    people; `value` is the setting's new value."""
+
+    name: str
+    message: str
+    value: str = ""
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a model fits on GPUs, and what it could do there. Sizes are of the largest rank.
+
+    `fits` holds for the likely figures, `surely` also for the worst, and `hardly` is set where
+    only the best would do. `pool` is the KV pool; `kv_request_bytes` one request of `max_tokens`.
+    `longest` is the longest request that fits, `concurrency` how many of `max_tokens` do at a
+    time (0 where none does). `free` is what is left over.
+    """
+
+    gpu: GpuSpec
+    gpu_count: int
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    utilization: float
+    requested_bytes: int
+    items: tuple[MemoryItem, ...]
+    pool: MemoryItem
+    max_tokens: int
+    kv_request_bytes: int
+    kv_bytes_per_token: int
+    longest: int
+    concurrency: float
+    fits: bool
+    surely: bool
+    hardly: bool
+    problem: str = ""
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def total_bytes(self) -> int:
+        """What one GPU must give: all but the pool, and one request."""
+        return sum(item.likely_bytes for item in self.items) + self.kv_request_bytes
