@@ -1,0 +1,284 @@
+"""The list of all entries, quickly and always as the disk has it now.
+
+What an entry shows comes from its metadata, from the names in its `model` folder and from a look
+into some files. The first two are read whenever they have changed: two `stat` calls an entry tell
+that, and nothing is taken on trust. A file that is rewritten in place inside `model` under the
+same name and size is not seen by a list (`verify` sees it).
+
+The look into files costs too much for thousands of entries at once. `refine` does it for those
+that lack it, a few at a time, and the index file remembers what was found.
+"""
+
+import builtins
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from meshtui.cache.facts import read_entry_facts, unsafe_files, weights_by_name
+from meshtui.cache.files import tree_bytes, write_atomically
+from meshtui.cache.metadata import MAX_BYTES, ModelMetadata, read_metadata
+from meshtui.cache.names import folder_name, unescape
+from meshtui.cache.store import CHECKSUMS, METADATA, MODEL, ModelStore
+from meshtui.domain.errors import InvalidInput, MeshtuiError, NotFound
+from meshtui.domain.model_cache import CacheEntry, Verification
+from meshtui.domain.model_ref import ModelRef
+from meshtui.domain.text import one_line
+
+# Another layout of the file: an older one is not read.
+_FORMAT = 1
+_MOST_FILE_BYTES = 256_000_000
+
+# Of the metadata file and of the `model` folder: time of change, size and number, zeros where it
+# is not there.
+_Signature = tuple[int, int, int, int, int]
+_NOTHING: tuple[int, int, int] = (0, 0, 0)
+
+
+class _Known(msgspec.Struct):
+    """An entry as it was read last; `looked` says that its files were looked into."""
+
+    signature: _Signature
+    entry: CacheEntry
+    looked: bool = False
+
+
+class _File(msgspec.Struct):
+    """The index on disk."""
+
+    format: int
+    root: str
+    known: dict[str, _Known]
+
+
+class CacheIndex:
+    """Entries of a store. `file` keeps what is known between processes; None: nothing is kept.
+
+    All methods block for as long as the disk does, and may be called from any thread.
+    """
+
+    def __init__(self, store: ModelStore, file: Path | None = None) -> None:
+        self._store = store
+        self._file = file
+        self._lock = threading.Lock()
+        self._known: dict[str, _Known] | None = None
+        self._saved: object = None
+
+    def list(self) -> builtins.list[CacheEntry]:
+        """Every folder that could be an entry, by name; broken ones say why in `problem`."""
+        with self._lock:
+            known = self._read_known()
+            names = self._names()
+            for name, signature in zip(names, self._signatures(names), strict=True):
+                before = known.get(name)
+                if before is None or before.signature != signature:
+                    known[name] = self._read(name, signature, before)
+            if len(known) != len(names):
+                present = set(names)
+                self._known = known = {n: k for n, k in known.items() if n in present}
+            return [known[name].entry for name in names]
+
+    def get(self, ref: ModelRef) -> CacheEntry:
+        """One entry, its files looked into. Raises `NotFound`."""
+        name = folder_name(ref)
+        with self._lock:
+            known = self._read_known()
+            [signature] = self._signatures([name])
+            if signature[0] == 0 and not (self._store.root / name).is_dir():
+                known.pop(name, None)
+                raise NotFound(
+                    f"{ref} is not in the model cache.", hint=f"Looked in {self._store.root}."
+                )
+            before = known.get(name)
+            if before is None or before.signature != signature:
+                known[name] = self._read(name, signature, before)
+            if not known[name].looked:
+                self._look_into(name, known[name])
+            return known[name].entry
+
+    def refine(self, most_s: float = 0.1) -> bool:
+        """Looks into the files of entries that were only listed so far, for about that long.
+        True if any is left."""
+        until = time.monotonic() + most_s
+        while True:
+            with self._lock:
+                known = self._read_known()
+                waiting = next((item for item in known.items() if not item[1].looked), None)
+                if waiting is None:
+                    return False
+                self._look_into(*waiting)
+            if time.monotonic() > until:
+                return True
+
+    def forget(self, ref: ModelRef) -> None:
+        """Has the entry read anew at the next look: for changes beside its files."""
+        with self._lock:
+            self._read_known().pop(folder_name(ref), None)
+
+    def note_verification(self, ref: ModelRef, found: Verification) -> None:
+        """Remembers the newest check, for as long as the entry stays as it is."""
+        with self._lock:
+            known = self._read_known().get(folder_name(ref))
+            if known is not None:
+                known.entry = msgspec.structs.replace(known.entry, verification=found)
+                self._saved = None
+
+    def save(self) -> None:
+        """Writes what is known to the file, if it changed. An index that cannot be written costs
+        time only."""
+        with self._lock:
+            if self._file is None or self._known is None:
+                return
+            state = hash(tuple((name, *k.signature, k.looked) for name, k in self._known.items()))
+            if state == self._saved:
+                return
+            document = _File(_FORMAT, str(self._store.root), self._known)
+            with contextlib.suppress(OSError):
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(self._file, msgspec.msgpack.encode(document), 0o600)
+                self._saved = state
+
+    def _read_known(self) -> dict[str, _Known]:
+        if self._known is None:
+            self._known = {}
+            if self._file is not None:
+                with contextlib.suppress(OSError, msgspec.MsgspecError, RecursionError):
+                    with self._file.open("rb") as file:
+                        found = msgspec.msgpack.decode(file.read(_MOST_FILE_BYTES), type=_File)
+                    if found.format == _FORMAT and found.root == str(self._store.root):
+                        self._known = found.known
+        return self._known
+
+    def _names(self) -> builtins.list[str]:
+        try:
+            names = os.listdir(self._store.root)  # noqa: PTH208 (names are all that is needed)
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if not name.startswith("."))
+
+    def _signatures(self, names: Iterable[str]) -> builtins.list[_Signature]:
+        """Two `stat` calls each, relative to the root's descriptor: half the price of whole
+        paths."""
+        try:
+            root = os.open(self._store.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return [(0, 0, 0, 0, 0) for _ in names]
+        try:
+            stat = partial(os.stat, dir_fd=root)
+            return [_signature(stat, os.fsencode(name)) for name in names]
+        finally:
+            os.close(root)
+
+    def _read(self, name: str, signature: _Signature, before: _Known | None) -> _Known:
+        folder = self._store.root / name
+        try:
+            model = str(ModelRef.parse(unescape(name)))
+        except InvalidInput:
+            return _broken(folder, one_line(name), signature, "Its folder has no model's name.")
+        try:
+            with (folder / METADATA).open("rb") as file:
+                metadata = read_metadata(file.read(MAX_BYTES + 1))
+            with os.scandir(folder / MODEL) as inside:
+                names = [entry.name for entry in inside]
+        except MeshtuiError as error:
+            return _broken(folder, model, signature, one_line(error.message))
+        except OSError as error:
+            missing = METADATA if signature[0] == 0 else MODEL
+            why = (
+                f"{missing} is missing"
+                if isinstance(error, FileNotFoundError)
+                else (f"{one_line(error.strerror or 'it cannot be read')} ({missing})")
+            )
+            return _broken(folder, model, signature, f"{why}.")
+        if str(metadata.ref) != model:
+            other = f"Its metadata is that of {metadata.ref}."
+            return _broken(folder, model, signature, other)
+        entry = _entry(folder, model, metadata, names)
+        if before is not None and before.signature[3:] == signature[3:] and before.looked:
+            # Only the metadata changed: what the files tell still holds.
+            entry = msgspec.structs.replace(
+                entry,
+                weights=before.entry.weights,
+                unsafe=before.entry.unsafe,
+                licence=entry.licence or before.entry.licence,
+                task=entry.task or before.entry.task,
+                size_bytes=entry.size_bytes or before.entry.size_bytes,
+                verification=before.entry.verification,
+            )
+            return _Known(signature, entry, looked=True)
+        return _Known(signature, entry)
+
+    def _look_into(self, name: str, known: _Known) -> None:
+        known.looked = True
+        if known.entry.problem:
+            return
+        model_dir = self._store.root / name / MODEL
+        with contextlib.suppress(OSError):
+            facts = read_entry_facts(model_dir)
+            known.entry = msgspec.structs.replace(
+                known.entry,
+                weights=facts.weights,
+                unsafe=facts.unsafe,
+                task=known.entry.task or facts.task,
+                library=known.entry.library or facts.library,
+                licence=known.entry.licence or facts.licence,
+                size_bytes=known.entry.size_bytes or tree_bytes(model_dir),
+            )
+
+
+def _signature(stat: "partial[os.stat_result]", name: bytes) -> _Signature:
+    try:
+        metadata = stat(name + b"/model_metadata.json")
+        first = (metadata.st_mtime_ns, metadata.st_size, metadata.st_ino)
+    except OSError:
+        first = _NOTHING
+    try:
+        model = stat(name + b"/model")
+        return (*first, model.st_mtime_ns, model.st_ino)
+    except OSError:
+        return (*first, 0, 0)
+
+
+def _broken(folder: Path, model: str, signature: _Signature, problem: str) -> _Known:
+    entry = CacheEntry(model=model, folder=str(folder), problem=problem)
+    return _Known(signature, entry, looked=True)
+
+
+def _entry(folder: Path, model: str, metadata: ModelMetadata, names: list[str]) -> CacheEntry:
+    tags = tuple(one_line(tag, 100) for tag in metadata.tags or ())
+    licence = next((tag[8:] for tag in tags if tag.startswith("license:")), None)
+    problem = None if names else "Its model folder is empty."
+    return CacheEntry(
+        model=model,
+        folder=str(folder),
+        problem=problem,
+        size_bytes=metadata.size_in_bytes or 0,
+        commit=_line(metadata.commit_hash),
+        downloaded_at=_seconds(metadata.download_date),
+        downloaded_by=_line(metadata.downloaded_by),
+        last_used_at=_seconds(metadata.last_dss_usage),
+        last_used_by=_line(metadata.last_used_by),
+        last_modified=_line(metadata.last_modified),
+        task=_line(metadata.pipeline_name),
+        library=_line(metadata.library_name),
+        licence=licence,
+        languages=tuple(one_line(word, 40) for word in metadata.tagged_languages or ()),
+        tags=tags,
+        url=one_line(metadata.url, 500),
+        weights=weights_by_name(names),
+        unsafe=tuple(one_line(name) for name in unsafe_files(names)),
+        has_checksums=(folder / CHECKSUMS).is_file(),
+    )
+
+
+def _line(text: str | None) -> str | None:
+    return (one_line(text, 200) or None) if text is not None else None
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
