@@ -77,11 +77,13 @@ class KvRank(msgspec.Struct, frozen=True):
 class KvCache(msgspec.Struct, frozen=True, kw_only=True):
     """The KV cache of a served model. All figures are bytes of the largest rank.
 
-    `in_flight` maps a length to the tokens that may be under way; `null_blocks` are never handed
+    `ranks` are the pipeline stages; `checked` is what one request must fit into, which is all
+    layers in older releases. `in_flight` maps a length to the tokens that may be under way; `null_blocks` are never handed
     out. `longest` is the length that the model allows.
     """
 
     ranks: tuple[KvRank, ...]
+    checked: tuple[KvRank, ...]
     in_flight: Callable[[int], int]
     longest: int
     null_blocks: int = 0
@@ -102,7 +104,7 @@ class KvCache(msgspec.Struct, frozen=True, kw_only=True):
         if self.none or tokens <= 0:
             return 0
         in_flight = self.in_flight(tokens)
-        return max(rank.bytes_for(tokens, in_flight) for rank in self.ranks)
+        return max(rank.bytes_for(tokens, in_flight) for rank in self.checked)
 
     def bytes_per_token(self, tokens: int) -> int:
         """The mean over a request of that length, rounded up."""
@@ -125,7 +127,7 @@ class KvCache(msgspec.Struct, frozen=True, kw_only=True):
         return all(
             rank.bytes_for(tokens, in_flight)
             <= pool_bytes - self.null_blocks * rank.bytes_per_block
-            for rank in self.ranks
+            for rank in self.checked
             if rank.groups
         )
 
@@ -160,7 +162,10 @@ def kv_cache(configuration: Configuration, settings: ServingSettings) -> KvCache
         pooling = pools(configuration.architectures)
     if family == "none" or text.value("is_causal") is False:
         return KvCache(
-            ranks=(), in_flight=lambda tokens: 0, longest=model_length(configuration) or _LONGEST
+            ranks=(),
+            checked=(),
+            in_flight=lambda tokens: 0,
+            longest=model_length(configuration) or _LONGEST,
         )
     _check_heads(configuration, settings)
     longest = model_length(configuration) or _LONGEST
@@ -176,13 +181,15 @@ def kv_cache(configuration: Configuration, settings: ServingSettings) -> KvCache
     model = FAMILIES[family](context)
     groups = group_layers(model.layers, packed=model.packed, hybrid=settings.hybrid_kv_cache)
     count = max((index for index, _ in model.layers), default=-1) + 1
-    return KvCache(
-        ranks=tuple(
-            KvRank(first, after, tuple(group.of_layers(first, after) for group in groups))
-            for first, after in pipeline_stages(count, settings.pipeline_parallel_size)
-        )
+    stages = tuple(
+        KvRank(first, after, tuple(group.of_layers(first, after) for group in groups))
+        for first, after in pipeline_stages(count, settings.pipeline_parallel_size)
         if groups
-        else (),
+    )
+    whole = entry_of_version("request_check", settings)["layers"] == "model"
+    return KvCache(
+        ranks=stages,
+        checked=(KvRank(0, count, tuple(groups)),) if whole and groups else stages,
         in_flight=partial(_in_flight, settings, length, pooling),
         longest=longest,
         null_blocks=int(entry_of_version("null_block", settings)["blocks"]),

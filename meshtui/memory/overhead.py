@@ -105,7 +105,7 @@ def activation_bytes(parts: Terms, sizes: Shapes, constants: Mapping[str, Any]) 
     beside = constants["experts"] * parts.experts
     beside += (constants["vision_gib"] if sizes.vision else 0.0) * GIB
     beside += (constants["pipeline_gib"] if sizes.pipeline_parallel > 1 else 0.0) * GIB
-    return max(sampler + constants["base_gib"] * GIB, forward) + beside
+    return float(max(sampler + constants["base_gib"] * GIB, forward) + beside)
 
 
 def overheads(
