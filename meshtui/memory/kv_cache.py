@@ -78,8 +78,8 @@ class KvCache(msgspec.Struct, frozen=True, kw_only=True):
     """The KV cache of a served model. All figures are bytes of the largest rank.
 
     `ranks` are the pipeline stages; `checked` is what one request must fit into, which is all
-    layers in older releases. `in_flight` maps a length to the tokens that may be under way; `null_blocks` are never handed
-    out. `longest` is the length that the model allows.
+    layers in older releases. `in_flight` maps a length to the tokens that may be under way;
+    `null_blocks` are never handed out. `longest` is the length that the model allows.
     """
 
     ranks: tuple[KvRank, ...]
@@ -156,6 +156,7 @@ def kv_cache(configuration: Configuration, settings: ServingSettings) -> KvCache
     shared out over the GPUs, or where the architecture's cache is not known.
     """
     text = configuration.text
+    _check_heads(configuration, settings)
     family = _family(configuration)
     pooling = settings.pooling
     if pooling is None:
@@ -167,7 +168,6 @@ def kv_cache(configuration: Configuration, settings: ServingSettings) -> KvCache
             in_flight=lambda tokens: 0,
             longest=model_length(configuration) or _LONGEST,
         )
-    _check_heads(configuration, settings)
     longest = model_length(configuration) or _LONGEST
     length = min(settings.max_model_len or longest, _LONGEST)
     context = KvContext(

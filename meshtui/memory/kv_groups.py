@@ -91,7 +91,7 @@ def _grown(layer: KvLayer, page_bytes: int) -> KvLayer:
         return layer
     if layer.kind is Kind.STATE:
         return layer.padded_to(page_bytes)
-    if page_bytes % layer.page_bytes == 0 and not layer.padded_bytes:
+    if layer.page_bytes and page_bytes % layer.page_bytes == 0 and not layer.padded_bytes:
         return layer.with_block(layer.block * (page_bytes // layer.page_bytes))
     if not (layer.latent and layer.kind is Kind.FULL):
         return layer.padded_to(page_bytes)

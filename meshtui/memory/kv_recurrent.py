@@ -4,7 +4,7 @@ Sources: `get_mamba_state_shape_from_config` of the model classes of vLLM 0.32, 
 """
 
 from meshtui.compat.section import MOST_LAYERS
-from meshtui.memory.kv_model import KvContext, KvModel, head_size
+from meshtui.memory.kv_model import KvContext, KvModel, head_size, kv_heads
 from meshtui.memory.kv_state import (
     delta_bytes,
     hybrid,
@@ -59,7 +59,7 @@ def jamba(context: KvContext) -> KvModel:
     attends = [i for i in range(text.num_layers) if i % period == offset % period]
     return hybrid(
         context,
-        states=[i for i in range(text.num_layers) if i not in set(attends)],
+        states=_others(attends, text.num_layers),
         attends=attends,
         state_bytes=mamba1_bytes(
             context,
@@ -103,10 +103,9 @@ def granite_hybrid(context: KvContext) -> KvModel:
         if indices
         else where(types[: text.num_layers], "full_attention")
     )
-    states = [i for i in range(text.num_layers) if i not in set(attends)]
+    states = _others(attends, text.num_layers)
     if not states:
-        layer = context.attention(heads=number(text, "num_key_value_heads") or text.num_heads,
-                                  head_dim=head_size(text))  # fmt: skip
+        layer = context.attention(heads=kv_heads(text), head_dim=head_size(text))
         return KvModel(tuple((i, layer) for i in attends))
     return hybrid(
         context,
@@ -192,7 +191,7 @@ def short_conv(context: KvContext) -> KvModel:
     kept = max(0, number(text, "conv_L_cache", default=3) - 1)
     return hybrid(
         context,
-        states=[i for i in range(text.num_layers) if i not in set(attends)],
+        states=_others(attends, text.num_layers),
         attends=attends,
         state_bytes=width * kept * dtype_bytes(context.model_dtype),
     )
@@ -235,7 +234,7 @@ def lightning(context: KvContext) -> KvModel:
     dim = head_size(text)
     return hybrid(
         context,
-        states=[i for i in range(text.num_layers) if i not in set(attends)],
+        states=_others(attends, text.num_layers),
         attends=attends,
         state_bytes=context.split(text.num_heads, "attention heads")
         * dim
@@ -252,7 +251,7 @@ def bailing_linear(context: KvContext) -> KvModel:
     dim = head_size(text)
     return hybrid(
         context,
-        states=[i for i in range(text.num_layers) if i not in set(attends)],
+        states=_others(attends, text.num_layers),
         attends=attends,
         state_bytes=context.split(text.num_heads, "attention heads")
         * dim
@@ -269,7 +268,7 @@ def bailing_delta(context: KvContext) -> KvModel:
     dim = head_size(text)
     return hybrid(
         context,
-        states=[i for i in range(count) if i not in set(attends)],
+        states=_others(attends, count),
         attends=attends,
         state_bytes=delta_bytes(
             context,
@@ -304,6 +303,11 @@ def kimi_linear(context: KvContext) -> KvModel:
             state_dtype="float32",
         ),
     )
+
+
+def _others(layers: list[int], count: int) -> list[int]:
+    named = set(layers)
+    return [i for i in range(count) if i not in named]
 
 
 def _mamba_head(context: KvContext, name: str, heads: str) -> int:

@@ -45,10 +45,11 @@ def hybrid(
         attention = attention.with_block(block)
         state = state.with_block(block).padded_to(block * row)
     layers: list[tuple[int, KvLayer]] = []
+    attending, recurring = set(attends), set(states)
     for i in range(max([*states, *attends], default=-1) + 1):
-        if i in attends and attention is not None:
+        if i in attending and attention is not None:
             layers.append((i, attention))
-        if i in states:
+        if i in recurring:
             layers.append((i, state))
     return KvModel(tuple(layers))
 
