@@ -44,7 +44,7 @@ class Sharing(msgspec.Struct, frozen=True):
         with other links, which is somewhere else too."""
         if self.folder_mode is None or self.file_mode is None:
             return
-        found = os.stat(target)
+        found = os.stat(target)  # noqa: PTH116 (open files too)
         is_folder = stat.S_ISDIR(found.st_mode)
         if not is_folder and found.st_nlink > 1:
             return
@@ -53,7 +53,7 @@ class Sharing(msgspec.Struct, frozen=True):
             if found.st_gid != self.group:
                 os.chown(target, -1, self.group)
             if stat.S_IMODE(found.st_mode) != mode:
-                os.chmod(target, mode)  # noqa: PTH101 (open files too)
+                os.chmod(target, mode)  # noqa: PTH101
 
     def pass_on(self, folder: Path) -> None:
         """Makes files that anybody makes in the folder from now on writable to the group, where

@@ -67,8 +67,7 @@ def test_a_newer_entry_replaces_an_older_one(store: ModelStore) -> None:
     put(store, "old")
     put(store, "new")
     assert (store.get(REF).model_dir / "config.json").read_text() == "new"
-    left = {path.name for path in store.root.iterdir()} - {"org_2fname", ".staging"}
-    assert left == set()
+    assert {path.name for path in store.root.iterdir()} == {"org_2fname", ".staging", ".locks"}
     assert list((store.root / ".staging").iterdir()) == []
 
 
@@ -169,7 +168,7 @@ def test_killed_at_any_moment_leaves_a_whole_entry(store: ModelStore) -> None:
         assert [found.ref for found in store.list()] == [REF]
     store.sweep()
     assert list((store.root / ".staging").iterdir()) == []
-    assert {path.name for path in store.root.iterdir()} == {".staging", "org_2fname"}
+    assert {path.name for path in store.root.iterdir()} == {".staging", ".locks", "org_2fname"}
 
 
 async def test_only_one_holds_the_lock_of_a_model(store: ModelStore) -> None:
