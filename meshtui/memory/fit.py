@@ -200,6 +200,8 @@ def _problem(
             f"{free_bytes / GIB:.1f} GiB of the GPU are free, and the server would ask for "
             f"{shared.requested_bytes / GIB:.1f} GiB."
         )
+    if length > cached.longest:
+        return f"The model allows {cached.longest} tokens, not {length}."
     pool = shared.pool.likely_bytes
     if shared.items[0].likely_bytes > gpu.memory_bytes:
         return (

@@ -7,6 +7,7 @@ padded. Source: vllm/v1/core/kv_cache_utils.py of vLLM 0.32 (`get_kv_cache_group
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -17,20 +18,26 @@ from meshtui.memory.kv_layers import Kind, KvLayer, pages_for
 _NEARLY_EQUAL = 1.5
 
 
-class KvGroup(msgspec.Struct, frozen=True):
+class KvGroup(msgspec.Struct, frozen=True, dict=True):
     """Layers with one table of blocks: the index of each in the model, and its cache."""
 
     layers: tuple[tuple[int, KvLayer], ...]
 
-    @property
+    @cached_property
     def page_bytes(self) -> int:
         return sum(layer.page_bytes for _, layer in self.layers)
 
+    @cached_property
+    def _distinct(self) -> frozenset[KvLayer]:
+        return frozenset(layer for _, layer in self.layers)
+
     def blocks(self, tokens: int, in_flight: int) -> int:
-        distinct = {layer for _, layer in self.layers}
-        return max(layer.pages(tokens, in_flight) for layer in distinct)
+        return max(layer.pages(tokens, in_flight) for layer in self._distinct)
 
     def of_layers(self, first: int, after: int) -> "KvGroup":
+        """The part of the group in one stage."""
+        if all(first <= index < after for index, _ in self.layers):
+            return self
         return KvGroup(tuple(item for item in self.layers if first <= item[0] < after))
 
 

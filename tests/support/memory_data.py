@@ -13,6 +13,14 @@ from meshtui.memory.gpus import gpus
 from meshtui.memory.settings import ServingSettings
 from meshtui.settings.shipped import release
 
+# Models whose configuration has the very shapes of one that we have.
+SAME_SHAPES = {
+    "RedHatAI/Qwen3-32B-quantized.w4a16": "Qwen/Qwen3-32B-FP8-Static-PerTensor",
+    "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B": "Qwen/Qwen3-8B",
+    "Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8": "Qwen/Qwen3-30B-A3B",
+    "moonshotai/Kimi-Dev-72B": "Qwen/Qwen2.5-72B",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1": "mistralai/Mixtral-8x7B-v0.1",
+}
 DATA = Path(__file__).resolve().parent.parent / "data" / "memory"
 
 
@@ -91,7 +99,7 @@ def _record(said: dict[str, Any]) -> Record:
     pipeline = said.get("pp")
     return Record(
         said,
-        configuration(said["model"]),
+        configuration(said["model"]) or configuration(SAME_SHAPES.get(said["model"], "")),
         ServingSettings(
             gpu=_gpu(said),
             vllm_version=".".join(map(str, release(str(said.get("vllm_version") or "")))) or None,

@@ -99,6 +99,42 @@ def left_out_errors(records: Sequence[Record]) -> list[LeftOut]:
     return errors
 
 
+def left_out_pools(records: Sequence[Record]) -> list[LeftOut]:
+    """The KV pool of each start on a GPU and release that the fit covers, from the logged weights
+    and constants that were fitted without the model."""
+    found = []
+    for record in records:
+        weights, pool = record.gib("weights_gib"), record.gib("available_kv_gib")
+        settings, configuration = record.settings, record.configuration
+        if configuration is None or weights is None or pool is None or not record.started:
+            continue
+        if settings.gpu is None or settings.capability != _H100:
+            continue
+        if not (0, 11) <= record.version < (0, 21):
+            continue
+        if _contradicts_itself(record):
+            continue
+        others = [other for other in records if _family(other) != _family(record)]
+        since = (0, 17) if record.version >= (0, 17) else (0, 11)
+        constants = _constants(others, since=since)
+        sizes = shapes(configuration, settings, settings.max_model_len or 8192)
+        peak = activation_bytes(terms(sizes), sizes, constants) / GIB
+        requested = settings.gpu.memory_gib * settings.memory_utilization()
+        rest = requested - weights - peak - non_torch_gib(constants, settings)
+        found.append(LeftOut(record.model, record.version, "kv_pool", rest, pool))
+    return found
+
+
+def _contradicts_itself(record: Record) -> bool:
+    """Whether a log's parts do not add up to its pool: its utilization was noted wrongly."""
+    parts = [record.gib(n) for n in ("weights_gib", "peak_activation_gib", "non_torch_gib")]
+    pool, gpu = record.gib("available_kv_gib"), record.settings.gpu
+    if pool is None or gpu is None or None in parts:
+        return False
+    left = gpu.memory_gib * record.settings.memory_utilization() - sum(p or 0.0 for p in parts)
+    return abs(left - pool) > 0.2
+
+
 def _error(record: Record, part: str, predicted: float, name: str) -> LeftOut:
     return LeftOut(record.model, record.version, part, predicted, record.gib(name) or 0.0)
 

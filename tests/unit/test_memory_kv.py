@@ -13,16 +13,8 @@ from meshtui.memory.gpus import gpus
 from meshtui.memory.kv_cache import KvCache, kv_cache, pipeline_stages
 from meshtui.memory.lengths import model_length
 from meshtui.memory.settings import ServingSettings
-from tests.support.memory_data import configuration, oracle_rows, records
+from tests.support.memory_data import SAME_SHAPES, configuration, oracle_rows, records
 
-# Models whose configuration has the very shapes of one that we have.
-SAME_SHAPES = {
-    "RedHatAI/Qwen3-32B-quantized.w4a16": "Qwen/Qwen3-32B-FP8-Static-PerTensor",
-    "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B": "Qwen/Qwen3-8B",
-    "Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8": "Qwen/Qwen3-30B-A3B",
-    "moonshotai/Kimi-Dev-72B": "Qwen/Qwen2.5-72B",
-    "mistralai/Mixtral-8x7B-Instruct-v0.1": "mistralai/Mixtral-8x7B-v0.1",
-}
 # Published, and not among the configurations.
 SHAPES: dict[str, dict[str, Any]] = {
     "google/gemma-4-26B-A4B-it": {
