@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from meshtui.compat.configuration import Configuration
+from meshtui.compat.lengths import model_length
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.memory import GIB, Change, Fit, GpuSpec
 from meshtui.memory.budget import Budget, WeightsRange, budget
 from meshtui.memory.gpus import gpus
 from meshtui.memory.kv_cache import KvCache, kv_cache
-from meshtui.memory.lengths import model_length
 from meshtui.memory.overhead import overheads
 from meshtui.memory.settings import ServingSettings
 

@@ -11,13 +11,13 @@ from functools import partial
 import msgspec
 
 from meshtui.compat.configuration import Configuration
+from meshtui.compat.lengths import model_length
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.text import one_line
 from meshtui.memory import kv_attention, kv_encoder_decoder, kv_latent, kv_recurrent
 from meshtui.memory.kv_groups import KvGroup, group_layers
 from meshtui.memory.kv_model import Family, KvContext, KvModel
 from meshtui.memory.kv_tables import entry_of_version, family_of, model_types, pools
-from meshtui.memory.lengths import model_length
 from meshtui.memory.settings import ServingSettings
 
 _LONGEST = 1 << 40

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from meshtui.compat.configuration import Configuration, read_configuration
+from meshtui.compat.lengths import model_length
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.memory import GIB
 from meshtui.memory.gpus import gpus
 from meshtui.memory.kv_cache import KvCache, kv_cache, pipeline_stages
-from meshtui.memory.lengths import model_length
 from meshtui.memory.settings import ServingSettings
 from tests.support.memory_data import SAME_SHAPES, configuration, oracle_rows, records
 
