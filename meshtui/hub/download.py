@@ -1,49 +1,40 @@
 """Brings a model's files in from the Hub: what an engine needs of them, checked, resumable."""
 
 import asyncio
-import contextlib
-import hashlib
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
+import aiohttp
 
-from meshtui.domain.errors import MeshtuiError, NoRoom
-from meshtui.hub.errors import ModelNotOnHub, refusal
+from meshtui.domain.errors import InvalidInput, MeshtuiError, NoRoom
+from meshtui.domain.text import one_line
+from meshtui.hub.errors import ModelNotOnHub, disk_refuses, refusal
+from meshtui.hub.leftovers import DownloadFolder
+from meshtui.hub.meter import DownloadProgress, FileMeter, Meter
 from meshtui.hub.model_files import HubFile, HubModel, file_url, request_headers
-from meshtui.hub.reach import open_session
-from meshtui.hub.selection import select_files
-from meshtui.hub.transfer import DEFAULT_RETRIES, Retries, fetch_file
+from meshtui.hub.reach import Reach, open_session
+from meshtui.hub.retries import DEFAULT_RETRIES, Retries
+from meshtui.hub.selection import is_safe, select_files
+from meshtui.hub.transfer import fetch_file
+from meshtui.hub.xet import fetch_by_xet
 
 _AT_ONCE = 4
-_PROGRESS_EVERY_S = 0.1
-_RATE_OVER_S = 3.0
 _DISK_MARGIN_BYTES = 64_000_000
+# What the Hub does not serve by plain HTTP (huggingface_hub 2.4, `MAX_HTTP_DOWNLOAD_SIZE`).
+MOST_HTTP_BYTES = 50 * 1000**3
 
 
-class DownloadProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a download is; `rate_bytes_s` is that of the last three seconds."""
-
-    done_bytes: int
-    total_bytes: int
-    rate_bytes_s: float
-
-    @property
-    def fraction(self) -> float:
-        return self.done_bytes / self.total_bytes if self.total_bytes else 1.0
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds to go at this rate; None while nothing comes."""
-        left = self.total_bytes - self.done_bytes
-        return left / self.rate_bytes_s if self.rate_bytes_s > 0 else None
-
-
-def files_to_fetch(model: HubModel) -> list[HubFile]:
-    """The files that an engine needs of it; raises `ModelNotOnHub` where there are none."""
+def files_to_fetch(model: HubModel, wanted: Sequence[str] | None = None) -> list[HubFile]:
+    """The files that an engine needs of it, or those that are `wanted`. Raises `ModelNotOnHub`
+    where there are none, `InvalidInput` for paths that the model lacks."""
     by_path = {file.path: file for file in model.files}
+    if wanted is not None:
+        strange = [path for path in wanted if path not in by_path or not is_safe(path)]
+        if strange or not wanted:
+            named = one_line(strange[0], 100) if strange else "nothing"
+            raise InvalidInput(f"{model.ref} has no file {named} that could be fetched.")
+        return [by_path[path] for path in dict.fromkeys(wanted)]
     chosen = [by_path[path] for path in select_files(by_path)]
     if not chosen:
         raise ModelNotOnHub(f"{model.ref} holds no files that an engine can load.")
@@ -55,109 +46,113 @@ async def download(
     files: Sequence[HubFile],
     folder: Path,
     *,
-    endpoint: str,
-    token: str | None,
+    reach: Reach,
     on_progress: Callable[[DownloadProgress], None],
     retries: Retries = DEFAULT_RETRIES,
+    most_http_bytes: int = MOST_HTTP_BYTES,
 ) -> dict[str, str]:
     """Fetches `files` to `folder/model/`; gives the SHA-256 of each by its path.
 
-    `folder/parts/` holds what is under way; called again with the same folder it goes on from
-    there, unless the model has moved on to another commit: then only equal files are kept.
-    `on_progress` is called up to ten times a second. Raises `NoRoom`, or as `fetch_file`.
+    Called again with the same folder it goes on from what is there, unless the model has moved on
+    to another commit: then only equal files are kept. `on_progress` is called ten times a second.
+    Files above `most_http_bytes` come by Xet, where the Hub offers it. Raises `NoRoom`,
+    `Unavailable` where the disk refuses, or as `fetch_file`.
     """
-    total_bytes = sum(file.size_bytes for file in files)
-    present = await asyncio.to_thread(_prepare, folder, model, files)
-    await asyncio.to_thread(_check_room, folder, total_bytes)
-    headers = await asyncio.to_thread(request_headers, endpoint, token)
-    urls = await asyncio.to_thread(
-        lambda: {file.path: file_url(endpoint, model, file.path) for file in files}
-    )
-    meter = _Meter(total_bytes, on_progress)
-    gate = asyncio.Semaphore(_AT_ONCE)
-    digests = dict(present)
+    try:
+        return await _Download(model, files, folder, reach, retries, most_http_bytes).run(
+            on_progress
+        )
+    except OSError as error:
+        raise disk_refuses(error, folder) from error
 
-    def refused(status: int, answer: Mapping[str, str]) -> MeshtuiError:
-        return refusal(
-            model=model.ref.model_id,
-            endpoint=endpoint,
-            status=status,
-            code=answer.get("X-Error-Code", ""),
-            message=answer.get("X-Error-Message", ""),
-            has_token="authorization" in {name.lower() for name in headers},
+
+class _Download:
+    """One call of `download`."""
+
+    def __init__(
+        self,
+        model: HubModel,
+        files: Sequence[HubFile],
+        folder: Path,
+        reach: Reach,
+        retries: Retries,
+        most_http_bytes: int,
+    ) -> None:
+        self._model = model
+        self._files = files
+        self._folder = DownloadFolder(folder, model)
+        self._reach = reach
+        self._retries = retries
+        self._most_http_bytes = most_http_bytes
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._headers: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
+
+    async def run(self, on_progress: Callable[[DownloadProgress], None]) -> dict[str, str]:
+        total_bytes = sum(file.size_bytes for file in self._files)
+        self._digests = await asyncio.to_thread(self._folder.prepare, self._files)
+        await asyncio.to_thread(_check_room, self._folder.folder, total_bytes)
+        self._headers = await asyncio.to_thread(request_headers, self._reach)
+        meter = Meter(total_bytes, on_progress)
+        meter.file(sum(file.size_bytes for file in self._files if file.path in self._digests))
+        missing = [file for file in self._files if file.path not in self._digests]
+        async with open_session(self._reach) as session, meter:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    # Small ones first: what is refused or missing shows before the long wait.
+                    for file in sorted(missing, key=lambda file: file.size_bytes):
+                        group.create_task(self._fetch(session, file, meter.file()))
+            except ExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+        return self._digests
+
+    async def _fetch(self, session: aiohttp.ClientSession, file: HubFile, meter: FileMeter) -> None:
+        async with self._gate:
+            meter.under_way = True
+            digest = None
+            if file.size_bytes > self._most_http_bytes:
+                digest = await self._by_xet(file, meter)
+            if digest is None:
+                digest = await self._by_http(session, file, meter)
+            self._digests[file.path] = digest
+            await asyncio.to_thread(self._folder.note, file, digest)
+            meter.under_way = False
+
+    async def _by_xet(self, file: HubFile, meter: FileMeter) -> str | None:
+        """None where the Hub does not offer it."""
+        return await fetch_by_xet(
+            self._reach,
+            self._model,
+            file,
+            part=self._folder.part(file),
+            target=self._folder.target(file),
+            listener=meter,
+            retries=self._retries,
         )
 
-    async with open_session() as session, meter:
+    async def _by_http(
+        self, session: aiohttp.ClientSession, file: HubFile, meter: FileMeter
+    ) -> str:
+        return await fetch_file(
+            session,
+            await asyncio.to_thread(file_url, self._reach.endpoint, self._model, file.path),
+            file,
+            headers=self._headers,
+            part=self._folder.part(file),
+            target=self._folder.target(file),
+            listener=meter,
+            refusal=self._refused,
+            retries=self._retries,
+        )
 
-        async def fetch(file: HubFile) -> None:
-            async with gate:
-                digests[file.path] = await fetch_file(
-                    session,
-                    urls[file.path],
-                    file,
-                    headers=headers,
-                    part=folder / "parts" / part_name(file),
-                    target=folder / "model" / file.path,
-                    on_bytes=meter.add,
-                    refusal=refused,
-                    retries=retries,
-                )
-                await asyncio.to_thread(_note, folder, file, digests[file.path])
-
-        meter.add(sum(file.size_bytes for file in files if file.path in present))
-        try:
-            async with asyncio.TaskGroup() as group:
-                for file in sorted(files, key=lambda file: file.size_bytes):
-                    if file.path not in present:
-                        group.create_task(fetch(file))
-        except* MeshtuiError as errors:
-            raise errors.exceptions[0] from None
-    return digests
-
-
-def part_name(file: HubFile) -> str:
-    """Named for the content, so that a changed file never goes on from the old one's part, and
-    for the path, since two files may have the same content."""
-    path = hashlib.sha256(file.path.encode()).hexdigest()[:12]
-    return f"{file.sha256 or file.git_sha1 or 'unknown'}-{path}.part"
-
-
-def _prepare(folder: Path, model: HubModel, files: Sequence[HubFile]) -> dict[str, str]:
-    """Keeps what an earlier attempt finished (it was checked then) and is still wanted; gives
-    those files' SHA-256."""
-    done = _notes(folder)
-    kept = {}
-    for file in files:
-        target = folder / "model" / file.path
-        identity, _, digest = done.get(file.path, "").partition(" ")
-        if not digest or identity != part_name(file) or not target.is_file():
-            continue
-        if target.stat().st_size == file.size_bytes:
-            kept[file.path] = digest
-    wanted = {part_name(file) for file in files}
-    for path in folder.glob("parts/*.part"):
-        if path.name not in wanted:
-            path.unlink()
-    for path in folder.glob("model/**/*"):
-        if path.is_file() and path.relative_to(folder / "model").as_posix() not in kept:
-            path.unlink()
-    (folder / "parts").mkdir(exist_ok=True)
-    (folder / "model").mkdir(exist_ok=True)
-    return kept
-
-
-def _notes(folder: Path) -> dict[str, str]:
-    notes: dict[str, str] = {}
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        for line in (folder / "done.jsonl").read_bytes().splitlines():
-            notes.update(msgspec.json.decode(line, type=dict[str, str]))
-    return notes
-
-
-def _note(folder: Path, file: HubFile, digest: str) -> None:
-    """One line a finished file; a torn last line only costs that file."""
-    with (folder / "done.jsonl").open("ab") as notes:
-        notes.write(msgspec.json.encode({file.path: f"{part_name(file)} {digest}"}) + b"\n")
+    def _refused(self, status: int, answer: Mapping[str, str]) -> MeshtuiError:
+        return refusal(
+            model=self._model.ref.model_id,
+            endpoint=self._reach.endpoint,
+            status=status,
+            headers={"X-Error-Code": "EntryNotFound", **answer} if status == 404 else answer,
+            has_token="authorization" in {name.lower() for name in self._headers},
+        )
 
 
 def _check_room(folder: Path, total_bytes: int) -> None:
@@ -169,46 +164,4 @@ def _check_room(folder: Path, total_bytes: int) -> None:
             f"The model takes {total_bytes / 1e9:.1f} GB; {folder.parent} has "
             f"{free / 1e9:.1f} GB left.",
             hint="Free some space, or move the model cache to another disk with MESHTUI_CACHE.",
-        )
-
-
-class _Meter:
-    """Counts bytes and reports them ten times a second, whether they come or not."""
-
-    def __init__(self, total: int, on_progress: Callable[[DownloadProgress], None]) -> None:
-        self._total = total
-        self._done = 0
-        self._on_progress = on_progress
-        self._seen: list[tuple[float, int]] = []
-        self._task: asyncio.Task[None] | None = None
-
-    def add(self, count: int) -> None:
-        self._done += count
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.create_task(self._report())
-
-    async def __aexit__(self, *error: object) -> None:
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        if error[0] is None:
-            self._show()
-
-    async def _report(self) -> None:
-        while True:
-            self._show()
-            await asyncio.sleep(_PROGRESS_EVERY_S)
-
-    def _show(self) -> None:
-        now = time.monotonic()
-        self._seen = [(at, done) for at, done in self._seen if now - at <= _RATE_OVER_S]
-        self._seen.append((now, self._done))
-        first_at, first_done = self._seen[0]
-        rate = (self._done - first_done) / (now - first_at) if now > first_at else 0.0
-        self._on_progress(
-            DownloadProgress(
-                done_bytes=self._done, total_bytes=self._total, rate_bytes_s=max(0.0, rate)
-            )
         )

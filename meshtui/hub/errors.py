@@ -1,12 +1,21 @@
 """What can go wrong with the Hub, in words for people, and which page or setting helps."""
 
-from meshtui.domain.errors import MeshtuiError, NotFound, Unavailable
+import errno
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from meshtui.domain.errors import MeshtuiError, NoRoom, NotFound, Unavailable
+from meshtui.domain.text import one_line
+from meshtui.hub.retries import retry_after_s
 
 
 class HubUnreachable(Unavailable):
     """No network, a proxy that refuses, a Hub that is down, or offline mode."""
 
     code = "hub-unreachable"
+    # How long the Hub asked to wait, where it did.
+    retry_after_s: float | None = None
 
 
 class ModelNotOnHub(NotFound):
@@ -37,10 +46,10 @@ class BrokenDownload(MeshtuiError):
 
 
 def refusal(
-    *, model: str, endpoint: str, status: int, code: str, message: str, has_token: bool
+    *, model: str, endpoint: str, status: int, headers: Mapping[str, str], has_token: bool
 ) -> MeshtuiError:
-    """The error for an HTTP answer of the Hub: `code` and `message` are its headers
-    `X-Error-Code` and `X-Error-Message`."""
+    """The error for an HTTP answer of the Hub."""
+    code, message = headers.get("X-Error-Code", ""), headers.get("X-Error-Message", "")
     page = f"{endpoint}/{model}"
     if code == "GatedRepo":
         first = "" if has_token else "Set an access token on the connection, then "
@@ -75,13 +84,47 @@ def refusal(
             f"The Hub refuses access to {model}.",
             hint=f"Open {page} with the account of the token. A proxy on the way may refuse too.",
         )
+    return _overloaded(endpoint, status, retry_after_s(headers))
+
+
+def _overloaded(endpoint: str, status: int, asked_s: float | None) -> HubUnreachable:
+    said = (
+        "The Hub has had too many requests from here"
+        if status == 429
+        else f"The Hub answered with status {status}"
+    )
+    when = "later" if asked_s is None else f"in {math.ceil(asked_s)} seconds, as it asks"
+    more = " With an access token it allows more." if status == 429 else ""
+    error = HubUnreachable(f"{said}.", hint=f"Try again {when}. The Hub is {endpoint}.{more}")
+    error.retry_after_s = asked_s
+    return error
+
+
+def unreachable(endpoint: str, reason: str, *, certificates: bool = False) -> HubUnreachable:
+    """`certificates`: the reason is one that is not trusted."""
+    help_with_network = (
+        "Check the network and the proxy settings (HTTPS_PROXY, or hub.proxy of the connection); "
+        "HF_ENDPOINT names a mirror."
+    )
+    help_with_trust = (
+        "Name the file with your organisation's certificates: REQUESTS_CA_BUNDLE, or "
+        "hub.ca_bundle of the connection."
+    )
     return HubUnreachable(
-        f"The Hub answered with status {status}.", hint=f"Try again later. The Hub is {endpoint}."
+        f"The Hub at {endpoint} cannot be reached: {reason}.",
+        hint=help_with_trust if certificates else help_with_network,
     )
 
 
-def unreachable(endpoint: str, reason: str) -> HubUnreachable:
-    return HubUnreachable(
-        f"The Hub at {endpoint} cannot be reached: {reason}.",
-        hint="Check the network and the proxy settings (HTTPS_PROXY); HF_ENDPOINT names a mirror.",
+def disk_refuses(error: OSError, folder: Path) -> MeshtuiError:
+    """A disk that refuses, as an error for people."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoRoom(
+            f"The disk of {folder.parent} is full.",
+            hint="Free some space and start again: what has come is kept.",
+        )
+    why = one_line(error.strerror or str(error))
+    return Unavailable(
+        f"The download cannot be stored in {folder.parent}: {why}.",
+        hint="MESHTUI_CACHE names another folder for the model cache.",
     )

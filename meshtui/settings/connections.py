@@ -1,6 +1,7 @@
 """Connections: the shipped ones, overlaid by the user's files of the same name."""
 
 import math
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -14,10 +15,11 @@ from meshtui.domain.generation import GenerationParameters
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.task import EngineChoice
 from meshtui.settings.objects import ObjectFolder
-from meshtui.settings.secrets import check_reference
+from meshtui.settings.secrets import check_reference, is_reference
 from meshtui.settings.toml_file import KeyPath, Wrong
 
 EXECUTIONS = ("local",)
+_ADDRESS = re.compile(r"https?://[^\s/]+(?:/\S*)?")
 
 
 class Connections:
@@ -77,6 +79,7 @@ def check_connection(connection: Connection) -> None:
     if choice.upper() not in EngineChoice.__members__:
         known = ", ".join(EngineChoice)
         raise Wrong(f"must be one of {known}", at=("properties", "engine.completion"))
+    _check_reach(connection.properties)
     seen: set[str] = set()
     for index, enabled in enumerate(connection.enabled_models):
         at: KeyPath = ("enabled_models", index)
@@ -84,6 +87,22 @@ def check_connection(connection: Connection) -> None:
         if enabled.model in seen:
             raise Wrong(f"{enabled.model} is enabled twice", at=(*at, "model"))
         seen.add(enabled.model)
+
+
+def _check_reach(properties: dict[str, str]) -> None:
+    """How the Hub is reached: addresses, and no password in a file of settings."""
+    for name in ("hub.endpoint", "hub.proxy"):
+        at = ("properties", name)
+        value = properties.get(name, "")
+        if name == "hub.proxy" and is_reference(value):
+            try:
+                check_reference(value)
+            except InvalidInput as error:
+                raise Wrong(str(error), at=at) from error
+        elif value and not _ADDRESS.fullmatch(value):
+            raise Wrong("must be an address such as https://host:port", at=at)
+        elif "@" in value:
+            raise Wrong("holds a password: name where it is instead, as env:NAME", at=at)
 
 
 def _check_enabled(enabled: EnabledModel, at: KeyPath) -> None:

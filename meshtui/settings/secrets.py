@@ -27,6 +27,11 @@ def check_reference(reference: str) -> None:
         raise InvalidInput("keyring: needs a service and a user.", hint=_HOW)
 
 
+def is_reference(text: str) -> bool:
+    """Whether it names a secret (`env:...`) instead of being one."""
+    return text.partition(":")[0] in _RESOLVERS
+
+
 def resolve(reference: str) -> str | None:
     """The secret that `reference` names, or None where there is none (an unset variable, no
     login, no such file). Reads files: call it off the event loop.

@@ -16,7 +16,7 @@ import pytest
 
 from meshtui.domain.errors import MeshtuiError, NoRoom
 from meshtui.domain.model_ref import ModelRef
-from meshtui.hub.download import DownloadProgress, download, files_to_fetch
+from meshtui.hub.download import download, files_to_fetch
 from meshtui.hub.errors import (
     BadToken,
     BrokenDownload,
@@ -24,9 +24,10 @@ from meshtui.hub.errors import (
     HubUnreachable,
     ModelNotOnHub,
 )
+from meshtui.hub.meter import DownloadProgress
 from meshtui.hub.model_files import HubModel, look_up
-from meshtui.hub.reach import why_unreachable
-from meshtui.hub.transfer import Retries
+from meshtui.hub.reach import Reach, why_unreachable
+from meshtui.hub.retries import Retries
 from tests.hub_server import Fault, HubServer
 
 REF = ModelRef("acme/tiny")
@@ -55,13 +56,12 @@ async def fetch(
 ) -> tuple[HubModel, dict[str, str], list[DownloadProgress]]:
     folder.mkdir(exist_ok=True)
     seen: list[DownloadProgress] = []
-    model = await look_up(REF, endpoint=hub.url, token=token, retry_pause_s=0.01)
+    model = await look_up(REF, Reach(endpoint=hub.url, token=token), retry_pause_s=0.01)
     digests = await download(
         model,
         files_to_fetch(model),
         folder,
-        endpoint=hub.url,
-        token=token,
+        reach=Reach(endpoint=hub.url, token=token),
         on_progress=seen.append,
         retries=QUICK,
     )
@@ -167,7 +167,7 @@ async def test_cancelling_is_immediate_and_keeps_what_came(hub: HubServer, tmp_p
     arrived = asyncio.Event()
     folder = tmp_path / "x"
     folder.mkdir()
-    model = await look_up(REF, endpoint=hub.url, token=None)
+    model = await look_up(REF, Reach(endpoint=hub.url))
 
     def show(progress: DownloadProgress) -> None:
         if progress.done_bytes > 1_000_000:
@@ -178,8 +178,7 @@ async def test_cancelling_is_immediate_and_keeps_what_came(hub: HubServer, tmp_p
             model,
             files_to_fetch(model),
             folder,
-            endpoint=hub.url,
-            token=None,
+            reach=Reach(endpoint=hub.url),
             on_progress=show,
         )
     )
@@ -205,10 +204,11 @@ DOWNLOADER = textwrap.dedent("""
     from meshtui.domain.model_ref import ModelRef
     from meshtui.hub.download import download, files_to_fetch
     from meshtui.hub.model_files import look_up
+    from meshtui.hub.reach import Reach
     async def main():
         url, folder = sys.argv[1], Path(sys.argv[2])
-        model = await look_up(ModelRef("acme/tiny"), endpoint=url, token=None)
-        await download(model, files_to_fetch(model), folder, endpoint=url, token=None,
+        model = await look_up(ModelRef("acme/tiny"), Reach(endpoint=url))
+        await download(model, files_to_fetch(model), folder, reach=Reach(endpoint=url),
                        on_progress=lambda p: print(p.done_bytes, flush=True))
     asyncio.run(main())
 """)
@@ -259,13 +259,13 @@ async def test_progress_comes_often_and_never_beyond_the_end(
 async def test_too_little_room_is_said_before_the_first_byte(
     hub: HubServer, tmp_path: Path
 ) -> None:
-    model = await look_up(REF, endpoint=hub.url, token=None)
+    model = await look_up(REF, Reach(endpoint=hub.url))
     huge = [f for f in files_to_fetch(model) if f.path == "config.json"]
     huge = [msgspec.structs.replace(huge[0], size_bytes=10**18)]
     hub.requests.clear()
     with pytest.raises(NoRoom, match="MESHTUI_CACHE"):
         await download(
-            model, huge, tmp_path, endpoint=hub.url, token=None, on_progress=lambda _: None
+            model, huge, tmp_path, reach=Reach(endpoint=hub.url), on_progress=lambda _: None
         )
     assert hub.requests == []
 
@@ -299,12 +299,12 @@ async def test_refusals_say_what_to_do(
 async def test_an_unknown_model_or_revision_is_said(hub: HubServer) -> None:
     for name in ("acme/other", "acme/tiny@nope"):
         with pytest.raises(ModelNotOnHub):
-            await look_up(ModelRef.parse(name), endpoint=hub.url, token="hf_alice")
+            await look_up(ModelRef.parse(name), Reach(endpoint=hub.url, token="hf_alice"))
 
 
 async def test_a_revision_is_pinned_to_its_commit(hub: HubServer, tmp_path: Path) -> None:
     commit = hub.repos[str(REF)].commit
-    model = await look_up(ModelRef("acme/tiny", commit), endpoint=hub.url, token=None)
+    model = await look_up(ModelRef("acme/tiny", commit), Reach(endpoint=hub.url))
     assert model.commit == commit
 
 
@@ -318,26 +318,26 @@ def closed_port() -> int:
 async def test_a_hub_that_is_not_there_is_said_soon() -> None:
     url = f"http://127.0.0.1:{closed_port()}"
     began = time.monotonic()
-    assert "onnect" in (await why_unreachable(url) or "")
+    assert "onnect" in (await why_unreachable(Reach(endpoint=url)) or "")
     assert time.monotonic() - began < 3
     with pytest.raises(HubUnreachable, match="cannot be reached"):
-        await look_up(REF, endpoint=url, token=None, retry_pause_s=0.01)
+        await look_up(REF, Reach(endpoint=url), retry_pause_s=0.01)
 
 
 async def test_a_hub_that_hangs_is_not_waited_for() -> None:
     async with await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        reason = await why_unreachable(f"http://127.0.0.1:{port}", timeout_s=0.2)
+        reason = await why_unreachable(Reach(endpoint=f"http://127.0.0.1:{port}"), timeout_s=0.2)
     assert reason == "no answer within 0.2 seconds"
 
 
 async def test_offline_mode_is_obeyed(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await why_unreachable(hub.url) is None
+    assert await why_unreachable(Reach(endpoint=hub.url)) is None
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub.requests.clear()
-    assert await why_unreachable(hub.url) == "HF_HUB_OFFLINE is set"
+    assert await why_unreachable(Reach(endpoint=hub.url)) == "HF_HUB_OFFLINE is set"
     with pytest.raises(HubUnreachable, match="HF_HUB_OFFLINE"):
-        await look_up(REF, endpoint=hub.url, token=None)
+        await look_up(REF, Reach(endpoint=hub.url))
     assert hub.requests == []
 
 

@@ -21,7 +21,7 @@ from meshtui.domain.errors import MeshtuiError, NoRoom, Unavailable
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import RuntimeStatus
 from meshtui.hub.errors import GatedModel, HubUnreachable
-from meshtui.hub.transfer import Retries
+from meshtui.hub.retries import Retries
 from tests.hub_server import Fault, HubServer
 
 REF = ModelRef("acme/tiny")
