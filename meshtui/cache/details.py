@@ -1,11 +1,11 @@
 """All of an entry, for a person who looks at one."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from meshtui.cache.checksums import read_checksums
 from meshtui.cache.facts import EntryFacts, files_below, json_file, read_entry_facts
+from meshtui.cache.freed import FreedBytes
 from meshtui.cache.index import CacheIndex
 from meshtui.cache.pickles import foreign_imports
 from meshtui.cache.store import CHECKSUMS, MODEL, ModelStore
@@ -49,7 +49,7 @@ def details(store: ModelStore, ref: ModelRef, index: CacheIndex | None = None) -
         card=card,
         architectures=facts.architectures,
         context_length=facts.context_length,
-        frees_bytes=_freed_bytes(folder),
+        frees_bytes=FreedBytes().add(folder),
         findings=(*broken, *_findings(folder / MODEL, files, facts)),
     )
 
@@ -118,19 +118,3 @@ def _pickle(model_dir: Path, path: str, size_bytes: int) -> Finding:
         message=message,
         fix="Prefer a repository with safetensors files.",
     )
-
-
-def _freed_bytes(folder: Path) -> int:
-    """Blocks that no other name holds. Files of several links inside the entry count once all of
-    them are inside."""
-    links: dict[tuple[int, int], list[int]] = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                found = os.lstat(os.path.join(place, name))  # noqa: PTH118 (thousands of files)
-            except OSError:
-                continue
-            seen = links.setdefault((found.st_dev, found.st_ino), [0, found.st_nlink, 0])
-            seen[0] += 1
-            seen[2] = found.st_blocks * 512
-    return sum(size for count, total, size in links.values() if count >= total)
