@@ -5,13 +5,13 @@ from pathlib import Path
 
 import msgspec
 
+from meshtui.compat.tables import transformers_table, vllm_table
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.errors import InvalidInput, StartFailed
 from meshtui.domain.runtime import RuntimeStatus
 from meshtui.domain.task import Engine, EngineChoice, Task
 from meshtui.engines.base import EngineDecision, Machine
 from meshtui.engines.model_facts import ModelFacts, read_facts
-from meshtui.compat.tables import transformers_table, vllm_table
 from meshtui.settings.shipped import toml_data
 
 CHAT_TASKS = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from meshtui.compat.tables import transformers_table, vllm_table
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.errors import InvalidInput, MeshtuiError, StartFailed
 from meshtui.domain.runtime import Package, RuntimeStatus
 from meshtui.domain.task import Engine, EngineChoice, Task
 from meshtui.engines.base import Machine
 from meshtui.engines.select import choose_engine
-from meshtui.compat.tables import transformers_table, vllm_table
 
 AVX = Machine(cpu_flags=frozenset({"sse2", "avx2"}), cpu_count=2, memory_bytes=2**34)
 OLD_CPU = Machine(cpu_flags=frozenset({"sse2", "avx"}))
