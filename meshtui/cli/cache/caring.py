@@ -7,11 +7,11 @@ from typing import TextIO
 
 from meshtui.cli import exit_codes
 from meshtui.cli.asking import confirm
-from meshtui.cli.cache.amounts import bytes_of, seconds_of
 from meshtui.cli.cache.working import work
 from meshtui.cli.command import print_json
 from meshtui.cli.text import size, table
 from meshtui.client import ControllerClient
+from meshtui.domain.amounts import bytes_of, seconds_of
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.model_cache import DeletePlan, PrunePlan, PruneWishes
 from meshtui.domain.model_ref import ModelRef

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from meshtui.cli import exit_codes
 from meshtui.cli.asking import confirm
-from meshtui.cli.cache.amounts import bytes_of
 from meshtui.cli.cache.working import print_findings, work
 from meshtui.cli.command import print_json
 from meshtui.cli.text import size, table
 from meshtui.client import ControllerClient
+from meshtui.domain.amounts import bytes_of
 from meshtui.domain.finding import Level
 from meshtui.domain.model_cache import ExportPlan, ExportWishes
 from meshtui.domain.model_ref import ModelRef
