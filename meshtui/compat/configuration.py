@@ -114,10 +114,11 @@ def read_configuration(files: Mapping[str, bytes]) -> Configuration:
     """
     known = ("config.json", "generation_config.json", "tokenizer_config.json",
              "hf_quant_config.json", "model_index.json", "params.json")  # fmt: skip
-    return Configuration({name: _parsed(name, files[name]) for name in known if name in files})
+    return Configuration({name: parse_object(name, files[name]) for name in known if name in files})
 
 
-def _parsed(name: str, content: bytes) -> Mapping[str, Any]:
+def parse_object(name: str, content: bytes) -> Mapping[str, Any]:
+    """The object in a JSON file. Raises as `read_configuration`."""
     if len(content) > MOST_BYTES:
         raise InvalidInput(
             f"{name} is larger than {MOST_BYTES >> 20} MiB, which no configuration is.",

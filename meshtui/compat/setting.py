@@ -12,7 +12,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     Versions are None where the runtime lacks the package. `packages` are all that it has.
     `on_cpu`: vLLM is the one for processors. `gpus_seen` is None where the GPUs are imagined, not
-    counted. `cuda_version` is the newest that the driver takes.
+    counted. `driver_cuda` is the newest CUDA version that the driver takes, `runtime_cuda` the
+    one that the runtime was built with; None where unknown.
     """
 
     runtime: str = ""
@@ -28,6 +29,13 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     quantization: str | None = None
     trust_remote_code: bool = False
+    driver_cuda: str | None = None
+    runtime_cuda: str | None = None
+
+    @property
+    def has_vllm(self) -> bool:
+        """Where nothing is known of the runtime, it is taken for one that has."""
+        return self.vllm_version is not None or not self.runtime
 
     @property
     def vllm(self) -> VllmTable:

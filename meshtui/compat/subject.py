@@ -1,17 +1,18 @@
 """The model that is judged: what its repository or folder holds, as far as it was read."""
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
-from meshtui.compat.configuration import MOST_BYTES, Configuration, read_configuration
+from meshtui.compat.configuration import Configuration, parse_object
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.task import Task
 from meshtui.domain.text import one_line
+from meshtui.hub.safetensors_header import SafetensorsHeader
 
+CARD = "README.md"
 # The small files that rules look into; a reader fetches those that are there.
 TEXTS = (
     "config.json",
@@ -27,7 +28,7 @@ TEXTS = (
     "adapter_config.json",
     "model.safetensors.index.json",
     "pytorch_model.bin.index.json",
-    "README.md",
+    CARD,
 )
 # Tags of the Hub and what they are called here.
 _TASKS = {
@@ -65,9 +66,9 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A model as far as it is known.
 
     `files` is None where only texts were given. `texts` holds the content of small files by name
-    (see `TEXTS`); `unreadable` why others could not be had. `wrong_headers` says which safetensors
-    files have a header that cannot be true, and why. `relation` is the model card's
-    `base_model_relation`.
+    (see `TEXTS`); `unreadable` why others could not be had. `headers` are those of safetensors
+    files by path; `wrong_headers` says which files have one that cannot be true, and why.
+    `relation` is the model card's `base_model_relation`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     texts: Mapping[str, bytes]
     files: tuple[SubjectFile, ...] | None = None
     unreadable: Mapping[str, str] = {}
+    headers: Mapping[str, SafetensorsHeader] = {}
     wrong_headers: Mapping[str, str] = {}
     commit: str | None = None
     pipeline: str | None = None
@@ -86,8 +88,14 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def configuration(self) -> Configuration:
-        """Raises `InvalidInput` where a configuration file cannot be read."""
-        return read_configuration(self.texts)
+        """What the files say; of those beside config.json, such as can be read. Raises
+        `InvalidInput` where config.json (or what stands in for it) cannot be."""
+        for name in ("config.json", "model_index.json", "params.json"):
+            if name in self.broken:
+                raise InvalidInput(self.broken[name])
+        return Configuration(
+            {name: self.json(name) for name in self.texts if name.endswith(".json")}
+        )
 
     @cached_property
     def broken_configuration(self) -> str | None:
@@ -98,20 +106,33 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             return error.message
         return None
 
+    @cached_property
+    def broken(self) -> Mapping[str, str]:
+        """Small files that hold no JSON object although their names say so, and why."""
+        return self._objects[1]
+
     def json(self, name: str) -> Mapping[str, Any]:
         """The object in a small file; empty where there is none or it is none."""
-        content = self.texts.get(name)
-        if content is None or len(content) > MOST_BYTES:
-            return {}
-        try:
-            data = json.loads(content)
-        except (ValueError, RecursionError):
-            return {}
-        return data if isinstance(data, dict) else {}
+        return self._objects[0].get(name, {})
+
+    @cached_property
+    def _objects(self) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, str]]:
+        found, broken = {}, {}
+        for name, content in self.texts.items():
+            if name.endswith(".json") and name != "modules.json":
+                try:
+                    found[name] = parse_object(name, content)
+                except InvalidInput as error:
+                    broken[name] = error.message
+        return found, broken
 
     def has(self, name: str) -> bool:
         """Whether the model has a file of that name, as far as is known."""
-        return name in self.texts or any(file.path == name for file in self.files or ())
+        return name in self.texts or name in self._paths
+
+    @cached_property
+    def _paths(self) -> frozenset[str]:
+        return frozenset(file.path for file in self.files or ())
 
     def paths(self, *suffixes: str) -> list[str]:
         """Files that end so, wherever they are."""

@@ -15,7 +15,7 @@ from meshtui.engines.base import Launch, LaunchRequest, LogReader, PreparedReque
 from meshtui.engines.log_markers import MarkerLogReader
 from meshtui.engines.model_facts import ModelFacts, read_facts
 from meshtui.engines.probe import answers_health
-from meshtui.engines.select import vllm_runs_on_cpu
+from meshtui.engines.place import vllm_runs_on_cpu
 from meshtui.engines.sse import EventSplitter, EventTooLong
 from meshtui.settings.shipped import first_applying, toml_data
 

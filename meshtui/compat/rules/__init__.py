@@ -15,6 +15,7 @@ from meshtui.compat.rules.instruct import instruct
 from meshtui.compat.rules.length import max_tokens
 from meshtui.compat.rules.parallel import tensor_parallel
 from meshtui.compat.rules.quantization import quantization
+from meshtui.compat.rules.tokenizer import tokenizer
 from meshtui.compat.rules.weights import weights
 from meshtui.compat.setting import Setting
 from meshtui.compat.subject import Subject
@@ -23,7 +24,7 @@ from meshtui.domain.finding import Finding
 Rule = Callable[[Subject, Setting], Iterable[Finding]]
 
 # In the order in which they are shown. The first ones need no configuration.
-WITHOUT_CONFIGURATION: tuple[Rule, ...] = (configuration, access, weights)
+WITHOUT_CONFIGURATION: tuple[Rule, ...] = (configuration, access, weights, tokenizer)
 WITH_CONFIGURATION: tuple[Rule, ...] = (
     architecture,
     custom_code,

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from meshtui.compat.rules.say import blocker, ok
+from meshtui.compat.rules.quantization import reads_gguf
+from meshtui.compat.rules.say import blocker, ok, warning
 from meshtui.compat.setting import Setting
 from meshtui.compat.subject import Subject
 from meshtui.domain.finding import Finding
@@ -12,8 +13,9 @@ from meshtui.settings.shipped import toml_data
 RULE = "configuration"
 
 
-def configuration(subject: Subject, _setting: Setting) -> Iterator[Finding]:
-    """`config.json` with `architectures`, or `model_index.json` of a diffusion pipeline."""
+def configuration(subject: Subject, setting: Setting) -> Iterator[Finding]:
+    """`config.json` with `architectures`, or `model_index.json` of a diffusion pipeline; and
+    small files beside it that hold something else than they should."""
     if subject.broken_configuration:
         yield blocker(
             RULE,
@@ -25,7 +27,7 @@ def configuration(subject: Subject, _setting: Setting) -> Iterator[Finding]:
         name = one_line(kind, 80) if isinstance(kind, str) else "a pipeline"
         yield ok(RULE, f"model_index.json, {name} of diffusers")
     elif not subject.has("config.json"):
-        yield _without_config(subject)
+        yield _without_config(subject, setting)
     elif not subject.configuration.architectures:
         yield blocker(
             RULE,
@@ -34,9 +36,17 @@ def configuration(subject: Subject, _setting: Setting) -> Iterator[Finding]:
         )
     else:
         yield ok(RULE, f"config.json, {one_line(subject.configuration.architectures[0], 80)}")
+    if not subject.broken_configuration:
+        for name, reason in [*subject.broken.items(), *subject.unreadable.items()]:
+            if name != "config.json":
+                yield warning(
+                    RULE,
+                    f"{name} cannot be used: {one_line(reason)}",
+                    "Download the model again; engines may refuse it as it is.",
+                )
 
 
-def _without_config(subject: Subject) -> Finding:
+def _without_config(subject: Subject, setting: Setting) -> Finding:
     if subject.has("adapter_config.json"):
         base = subject.json("adapter_config.json").get("base_model_name_or_path")
         of = f" of {one_line(base, 100)}" if isinstance(base, str) else ""
@@ -56,7 +66,13 @@ def _without_config(subject: Subject) -> Finding:
         )
     if reason := subject.unreadable.get("config.json"):
         return blocker(RULE, f"config.json cannot be read: {one_line(reason)}")
-    if gguf := subject.paths(".gguf"):
+    if (gguf := subject.paths(".gguf")) and reads_gguf(setting).possible:
+        return warning(
+            RULE,
+            "There is no config.json: the engine takes what the GGUF file says of the model.",
+            "Name a tokenizer in the engine's arguments if it does not start.",
+        )
+    if gguf:
         return blocker(
             RULE,
             f"The repository holds GGUF files only ({one_line(gguf[0], 80)}), without config.json.",

@@ -21,7 +21,7 @@ def tensor_parallel(subject: Subject, setting: Setting) -> Iterator[Finding]:
     if setting.gpus_seen is not None and size > setting.gpus_seen:
         yield blocker(
             RULE,
-            f"Tensor parallel size {size} needs as many GPUs; {setting.gpus_seen} are there.",
+            f"Tensor parallel size {size} needs as many GPUs; {setting.gpus_seen} seen.",
             "Choose a smaller size, or a machine with more GPUs.",
         )
     if size == 1:

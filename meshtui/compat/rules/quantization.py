@@ -6,7 +6,8 @@ from meshtui.compat.quantization import Quantization
 from meshtui.compat.rules.say import blocker, ok, warning
 from meshtui.compat.setting import Setting, capability_text
 from meshtui.compat.subject import Subject
-from meshtui.domain.finding import Finding
+from meshtui.compat.support import Support
+from meshtui.domain.finding import Finding, Level
 from meshtui.domain.text import one_line
 
 RULE = "quantization"
@@ -55,7 +56,7 @@ def _method(method: str, setting: Setting, own: Quantization | None) -> Iterator
     elif known is None:
         yield blocker(
             RULE,
-            f"vLLM {version} does not know the quantization {shown}.",
+            f"vLLM {version} does not know the quantization {shown!r}.",
             "Choose weights in another format: AWQ, GPTQ, FP8 or compressed-tensors.",
         )
         return
@@ -87,6 +88,20 @@ def _method(method: str, setting: Setting, own: Quantization | None) -> Iterator
             RULE,
             "This GPU has no FP8 arithmetic: weights stay small, but computing is not faster.",
         )
+
+
+def reads_gguf(setting: Setting) -> Support:
+    """Whether the runtime's vLLM loads GGUF files, with its plugin or (older ones) by itself."""
+    found = list(_method("gguf", setting, None))
+    for one in found:
+        if one.level is Level.BLOCKER:
+            return Support(possible=False, reason=one.message, fix=one.fix)
+    own = "gguf" in setting.vllm.quantization
+    return Support(
+        possible=True,
+        reason="vLLM reads GGUF files itself." if own
+        else "vLLM reads GGUF files through its plugin.",
+    )  # fmt: skip
 
 
 def _names(method: str) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 from meshtui.domain.finding import Finding, Level
 
 
-def ok(rule: str, message: str) -> Finding:
-    return Finding(rule=rule, level=Level.OK, message=message)
+def ok(rule: str, message: str, fix: str = "") -> Finding:
+    return Finding(rule=rule, level=Level.OK, message=message, fix=fix)
 
 
 def warning(rule: str, message: str, fix: str = "") -> Finding:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from meshtui.compat.rules.quantization import reads_gguf
 from meshtui.compat.rules.say import blocker, ok, warning
 from meshtui.compat.setting import Setting
 from meshtui.compat.subject import Subject
@@ -22,9 +23,16 @@ _FOREIGN = {
 }
 
 
-def weights(subject: Subject, _setting: Setting) -> Iterator[Finding]:
+def weights(subject: Subject, setting: Setting) -> Iterator[Finding]:
     """safetensors before pickled files; every shard of the index; headers that can be true."""
     if subject.files is None or subject.has("adapter_config.json"):
+        return
+    if subject.source == "configuration":
+        yield warning(
+            RULE,
+            "Only configuration files are here: sizes are estimated from them.",
+            "Bring the weights before you deploy it.",
+        )
         return
     safetensors = subject.paths(".safetensors")
     pickled = [path for path in subject.paths(*_PICKLED) if "training_args" not in path]
@@ -56,10 +64,17 @@ def weights(subject: Subject, _setting: Setting) -> Iterator[Finding]:
             "opens a pull request whose revision can be used.",
         )
     else:
-        yield _nothing(subject)
+        yield _nothing(subject, setting)
 
 
-def _nothing(subject: Subject) -> Finding:
+def _nothing(subject: Subject, setting: Setting) -> Finding:
+    if (gguf := subject.paths(".gguf")) and reads_gguf(setting).possible:
+        return warning(
+            RULE,
+            f"The weights are GGUF files ({one_line(gguf[0], 80)}): vLLM reads them, more slowly "
+            "than other formats, and not every kind.",
+            "Prefer the repository that they were converted from.",
+        )
     for suffix, (name, instead) in _FOREIGN.items():
         if found := subject.paths(suffix):
             return blocker(
