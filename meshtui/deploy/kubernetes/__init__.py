@@ -1,0 +1,1 @@
+"""Servers as GPU pods on a Kubernetes cluster: described, watched and explained."""

@@ -1,0 +1,97 @@
+"""A real cluster for the tests of this folder: one of their own, or that of a context."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from meshtui.deploy.kubernetes.api import Cluster, Json
+from tests.cluster.binaries import Missing, find
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.nodes import PlayedKubelet
+
+_CONTEXT = os.environ.get("MESHTUI_TEST_CONTEXT")
+_KUBECONFIG = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+
+
+class Access(msgspec.Struct, frozen=True):
+    """How the tests reach the cluster. `control_plane` is None where it is not their own."""
+
+    kubeconfig: str
+    context: str
+    control_plane: ControlPlane | None = None
+
+
+@pytest.fixture(scope="session")
+def access(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
+    if _CONTEXT:
+        yield Access(_KUBECONFIG, _CONTEXT)
+        return
+    try:
+        binaries = find()
+    except Missing as error:
+        pytest.skip(f"the cluster tests are left out. {error}")
+    control_plane = ControlPlane(tmp_path_factory.mktemp("control-plane"), binaries)
+    try:
+        control_plane.start()
+        yield Access(str(control_plane.kubeconfig), "tests", control_plane)
+    finally:
+        control_plane.stop()
+
+
+@pytest.fixture
+def control_plane(access: Access) -> ControlPlane:
+    """For tests that kill parts of it, or that need nodes of their own."""
+    if access.control_plane is None:
+        pytest.skip("needs a cluster of the tests' own: unset MESHTUI_TEST_CONTEXT")
+    return access.control_plane
+
+
+@pytest.fixture
+def use_cluster(access: Access, monkeypatch: pytest.MonkeyPatch) -> Access:
+    """Lets this test's programs find the cluster."""
+    monkeypatch.setenv("KUBECONFIG", access.kubeconfig)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    return access
+
+
+@pytest_asyncio.fixture
+async def cluster(use_cluster: Access) -> AsyncIterator[Cluster]:
+    """The cluster as its administrator."""
+    found = await Cluster.connect(use_cluster.context)
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+@pytest_asyncio.fixture
+async def namespace(cluster: Cluster) -> AsyncIterator[str]:
+    """A namespace of this test's own; its deletion is begun at the end and not waited for."""
+    name = f"meshtui-{secrets.token_hex(4)}"
+    body: Json = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    await cluster.create("/api/v1/namespaces", body)
+    try:
+        async with asyncio.timeout(30):
+            while not (await cluster.get(f"/api/v1/namespaces/{name}/serviceaccounts"))["items"]:
+                await asyncio.sleep(0.05)
+        yield name
+    finally:
+        await cluster.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest_asyncio.fixture
+async def kubelet(
+    cluster: Cluster, namespace: str, control_plane: ControlPlane
+) -> AsyncIterator[PlayedKubelet]:
+    """Nodes as objects, and what their kubelets would report, as this test plays it."""
+    played = PlayedKubelet(cluster, namespace)
+    try:
+        yield played
+    finally:
+        await played.close()
