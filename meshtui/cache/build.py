@@ -72,7 +72,7 @@ def plan_build(source: Path, store: ModelStore, wishes: BuildWishes, work: Work)
         task=wishes.task or facts.task,
         library=wishes.library or facts.library,
         languages=card.languages if wishes.languages is None else wishes.languages,
-        tags=_tags(facts) if wishes.tags is None else wishes.tags,
+        tags=facts.tags if wishes.tags is None else wishes.tags,
         files=len(found.files),
         size_bytes=size_bytes,
         free_bytes=free_bytes,
@@ -261,17 +261,6 @@ def _packed(folder: Path, name: str) -> str:
             if ref == name:
                 return commit
     return ""
-
-
-def _tags(facts: EntryFacts) -> tuple[str, ...]:
-    """As the Hub makes them from the card."""
-    tags = list(facts.card.tags)
-    tags += [word for word in facts.card.languages if word not in tags]
-    if facts.card.licence:
-        tags.append(f"license:{facts.card.licence}")
-    if facts.weights.format is WeightsFormat.SAFETENSORS and "safetensors" not in tags:
-        tags.append("safetensors")
-    return tuple(tags)
 
 
 def _free_bytes(store: ModelStore) -> int:

@@ -56,6 +56,17 @@ class EntryFacts(msgspec.Struct, frozen=True, kw_only=True):
     def licence(self) -> str | None:
         return self.card.licence
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """As the Hub makes them from the card and the files."""
+        tags = list(self.card.tags)
+        tags += [word for word in self.card.languages if word not in tags]
+        if self.card.licence:
+            tags.append(f"license:{self.card.licence}")
+        if self.weights.format is WeightsFormat.SAFETENSORS and "safetensors" not in tags:
+            tags.append("safetensors")
+        return tuple(tags)
+
 
 def weights_by_name(paths: Iterable[str]) -> Weights:
     """Format and number of weight files; the format that engines prefer counts."""
