@@ -21,7 +21,8 @@ from meshtui.deploy.runtime_types import RuntimeProvider
 from meshtui.deploy.server import Server
 from meshtui.deploy.starting import ChooseEngine, Explain, ModelProvider, Starter, base_url
 from meshtui.domain.connection import Connection, EnabledModel
-from meshtui.domain.errors import Conflict, NotFound, Unavailable
+from meshtui.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
+from meshtui.domain.execution import LOCAL
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.server import Phase, ServerStatus
 from meshtui.domain.task import Engine
@@ -191,6 +192,13 @@ class ServerManager:
         """Its life, begun where needed. Nothing is awaited, so two callers share one start."""
         if self._session is None:
             raise Unavailable("The controller is not open.")
+        if connection.execution != LOCAL:
+            raise InvalidInput(
+                f"The connection {connection.name} is for a cluster, where this version of meshtui "
+                "does not start servers itself.",
+                hint=f"`meshtui server manifest {enabled.model} --connection {connection.name}` "
+                "prints what `kubectl apply` starts.",
+            )
         key = server_id(connection.name, enabled.model)
         life = self._lives.get(key)
         if life is None:

@@ -1,7 +1,5 @@
 """Where models may run, with which stack, and which ones."""
 
-from typing import Literal
-
 import msgspec
 
 from meshtui.domain.generation import GenerationParameters
@@ -30,13 +28,6 @@ class EnabledModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     extra_engine_args: tuple[str, ...] = ()
     engine_environment: dict[str, str] = {}
     trust_remote_code: bool = False
-
-
-class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where servers run. Kind `local`: processes on this machine."""
-
-    name: str
-    kind: Literal["local", "kubernetes"] = "local"
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import msgspec
 
 from meshtui.domain.connection import BrokenObject, Connection, EnabledModel
 from meshtui.domain.errors import InvalidInput
+from meshtui.domain.execution import LOCAL
 from meshtui.domain.generation import GenerationParameters
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.task import EngineChoice
@@ -18,25 +19,33 @@ from meshtui.settings.objects import ObjectFolder
 from meshtui.settings.secrets import check_reference, is_reference
 from meshtui.settings.toml_file import KeyPath, Wrong
 
-EXECUTIONS = ("local",)
 _ADDRESS = re.compile(r"https?://[^\s/]+(?:/\S*)?")
 
 
 class Connections:
     """Every connection by name. A user's file stands for the whole connection: nothing of the
-    shipped one of that name shows through."""
+    shipped one of that name shows through. `executions` gives the names of the execution configs
+    beside `local`."""
 
-    def __init__(self, folder: Path, idle_timeout_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        idle_timeout_s: Callable[[], float],
+        executions: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        def check(connection: Connection) -> None:
+            check_connection(connection, executions())
+
         def adjust(connection: Connection, data: dict[str, Any]) -> Connection:
             return _with_idle_timeout(connection, data, idle_timeout_s())
 
         self._shipped = ObjectFolder(
             Path(str(files("meshtui.config"))) / "connections",
             Connection,
-            check=check_connection,
+            check=check,
             adjust=adjust,
         )
-        self._own = ObjectFolder(folder, Connection, check=check_connection, adjust=adjust)
+        self._own = ObjectFolder(folder, Connection, check=check, adjust=adjust)
 
     def refresh(self) -> bool:
         """Reads what changed; True if anything did."""
@@ -65,10 +74,10 @@ class Connections:
         self._own.delete(name)
 
 
-def check_connection(connection: Connection) -> None:
-    """Raises `Wrong` for what the types let pass."""
-    if connection.execution not in EXECUTIONS:
-        known = ", ".join(EXECUTIONS)
+def check_connection(connection: Connection, executions: Collection[str] = ()) -> None:
+    """Raises `Wrong` for what the types let pass. `executions` are there beside `local`."""
+    if connection.execution != LOCAL and connection.execution not in executions:
+        known = ", ".join([LOCAL, *sorted(executions)])
         raise Wrong(f"there is no such execution config (there is: {known})", at=("execution",))
     if connection.access_token is not None:
         try:

@@ -10,6 +10,7 @@ from meshtui.domain.connection import BrokenObject
 from meshtui.domain.runtime import RuntimeDefinition
 from meshtui.settings.config import Config, ConfigFile
 from meshtui.settings.connections import Connections
+from meshtui.settings.executions import Executions
 from meshtui.settings.objects import ObjectFolder
 
 _RUNTIME_KEYS = frozenset(RuntimeDefinition.__struct_fields__)
@@ -27,8 +28,11 @@ class Settings:
     ) -> None:
         self._shipped_runtimes = dict(shipped_runtimes or {})
         self._config = ConfigFile(folder / "config.toml")
+        self.executions = Executions(folder / "execution")
         self.connections = Connections(
-            folder / "connections", lambda: self.config.servers.idle_timeout_s
+            folder / "connections",
+            lambda: self.config.servers.idle_timeout_s,
+            lambda: self.executions.objects,
         )
         self.runtimes = ObjectFolder(
             folder / "runtimes", RuntimeDefinition, adjust=self._over_shipped
@@ -55,17 +59,23 @@ class Settings:
     @property
     def broken(self) -> tuple[BrokenObject, ...]:
         of_config = () if self._config.broken is None else (self._config.broken,)
-        return (*of_config, *self.connections.broken, *self.runtimes.broken)
+        return (
+            *of_config,
+            *self.executions.broken,
+            *self.connections.broken,
+            *self.runtimes.broken,
+        )
 
     def refresh(self) -> bool:
         """Reads what changed since the last time; True if anything did. With nothing changed
         this costs a handful of `stat` calls (some 50 microseconds)."""
-        before = self.config
+        before = self.config.servers, self.executions.objects.keys()
         changed = [
             self._config.refresh(),
+            self.executions.refresh(),
             self.connections.refresh(),
             self.runtimes.refresh(),
         ]
-        if self.config.servers != before.servers:
+        if before != (self.config.servers, self.executions.objects.keys()):
             self.connections.reload()
         return any(changed)
