@@ -164,9 +164,7 @@ def _transformers(subject: Subject, setting: Setting, machine: Machine) -> Suppo
     return _no(f"transformers serve {installed} has no {name}.")
 
 
-def _transformers_quantization(
-    subject: Subject, setting: Setting, machine: Machine
-) -> str | None:
+def _transformers_quantization(subject: Subject, setting: Setting, machine: Machine) -> str | None:
     own = subject.configuration.quantization.method if subject.configuration.quantization else None
     asked = setting.quantization
     if asked and asked not in ("bnb-4bit", "bnb-8bit"):

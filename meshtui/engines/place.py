@@ -15,8 +15,8 @@ def setting_of(
     enabled: EnabledModel, choice: EngineChoice, runtime: RuntimeStatus, machine: Machine
 ) -> Setting:
     """The setting of an enabled model on the runtime and GPUs of a machine."""
-    return Setting(
-        **runtime_fields(runtime),
+    return msgspec.structs.replace(
+        setting_of_runtime(runtime),
         engine=choice,
         task=enabled.task,
         gpu=_least_gpu(machine),
@@ -28,16 +28,16 @@ def setting_of(
     )
 
 
-def runtime_fields(runtime: RuntimeStatus) -> dict[str, object]:
-    """The fields of a `Setting` that a runtime decides."""
-    return {
-        "runtime": runtime.name,
-        "vllm_version": runtime.vllm_version,
-        "transformers_version": runtime.version("transformers"),
-        "packages": frozenset(p.name.lower().replace("_", "-") for p in runtime.packages),
-        "on_cpu": vllm_runs_on_cpu(runtime),
-        "runtime_cuda": cuda_of(runtime),
-    }
+def setting_of_runtime(runtime: RuntimeStatus) -> Setting:
+    """What a runtime decides of a setting."""
+    return Setting(
+        runtime=runtime.name,
+        vllm_version=runtime.vllm_version,
+        transformers_version=runtime.version("transformers"),
+        packages=frozenset(p.name.lower().replace("_", "-") for p in runtime.packages),
+        on_cpu=vllm_runs_on_cpu(runtime),
+        runtime_cuda=cuda_of(runtime),
+    )
 
 
 def vllm_runs_on_cpu(runtime: RuntimeStatus) -> bool:

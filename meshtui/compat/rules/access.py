@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from meshtui.compat.rules.say import blocker, ok
+from meshtui.compat.rules.say import blocker, ok, warning
 from meshtui.compat.setting import Setting
 from meshtui.compat.subject import Subject
 from meshtui.domain.finding import Finding
@@ -14,7 +14,10 @@ RULE = "access"
 def access(subject: Subject, _setting: Setting) -> Iterator[Finding]:
     """Gated and private repositories, with the token of the connection; the licence."""
     licence = f"licence: {one_line(subject.licence, 60)}" if subject.licence else "no licence named"
-    if subject.access.refusal:
+    if subject.access.refusal and not subject.access.answered:
+        # No word about the model itself.
+        yield warning(RULE, subject.access.refusal, subject.access.fix)
+    elif subject.access.refusal:
         yield blocker(RULE, subject.access.refusal, subject.access.fix)
     elif subject.access.gated or subject.access.private:
         kind = "gated" if subject.access.gated else "private"

@@ -101,8 +101,8 @@ def _with_files(folder: Path, listed: Signature, subject: Subject, with_headers:
             unreadable[name] = f"it is larger than {MOST_BYTES >> 20} MiB, which none is"
             continue
         try:
-            with (folder / name).open("rb") as file:
-                texts[name] = file.read(MOST_CARD_BYTES if name == CARD else MOST_BYTES + 1)
+            with (folder / name).open("rb") as opened:
+                texts[name] = opened.read(MOST_CARD_BYTES if name == CARD else MOST_BYTES + 1)
         except OSError as error:
             unreadable[name] = error.strerror or str(error)
     headers: dict[str, SafetensorsHeader] = {}

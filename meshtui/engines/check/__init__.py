@@ -1,0 +1,1 @@
+"""The whole verdict on a model: what rules found, the engine, the memory, and what to propose."""
