@@ -15,6 +15,8 @@ TOKENS = 32_000
 PER_FLUSH = 20
 FLUSHES_PER_STEP = 50  # a thousand tokens
 ROUNDS = 3
+# Other programs on the same processors make single figures worse, never better.
+ATTEMPTS = 3
 
 
 async def _thousand(block: Block, pilot: AppPilot, words: list[str]) -> float:
@@ -50,8 +52,11 @@ async def test_the_cost_of_a_token_does_not_grow_with_the_answer() -> None:
         async with opened(ScriptedClient()) as (app, pilot):
             await pilot.press("ctrl+pagedown")
             pane = app.screen.query_one(Answers)
-            first, last = [], []
-            for _round in range(ROUNDS):
+            first: list[float] = []
+            last: list[float] = []
+            for round_number in range(ROUNDS * ATTEMPTS):
+                if round_number >= ROUNDS and min(last) < min(first) * 2:
+                    break
                 block = await _fresh(pane, pilot, words, 1000)
                 first.append(await _thousand(block, pilot, words))
                 block = await _fresh(pane, pilot, words, TOKENS - 1000)
