@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from meshtui.controller.check_api import add_check_routes
 from meshtui.controller.core import Core
 from meshtui.controller.http import answer, body, flag, json_lines, ndjson, number
 from meshtui.controller.logs import log_bytes
@@ -55,6 +56,7 @@ def routes(core: Core) -> web.RouteTableDef:
     _server_routes(table, core)
     _runtime_routes(table, core)
     _run_routes(table, core)
+    add_check_routes(table, core.checks)
     return table
 
 

@@ -12,7 +12,9 @@ import aiohttp
 import msgspec
 
 import meshtui
+from meshtui.cache.store import ModelStore
 from meshtui.controller.catalogue import Catalogue
+from meshtui.controller.checks import Around, Checks
 from meshtui.controller.endpoint import Endpoint
 from meshtui.controller.events import EventHub
 from meshtui.controller.gateway import Gateway
@@ -36,6 +38,7 @@ from meshtui.domain.errors import MeshtuiError
 from meshtui.domain.generation import Run
 from meshtui.domain.runtime import BuildPhase, RuntimeStatus
 from meshtui.domain.server import Explanation, Phase, ServerStatus
+from meshtui.settings import paths
 from meshtui.settings.store import Settings
 from meshtui.studio.history import History
 
@@ -72,6 +75,14 @@ class Core:
         self.servers: Servers = managers.servers
         self.runtimes: Runtimes = managers.runtimes
         self.catalogue = Catalogue(lambda: self.connections, lambda: settings.broken)
+        self.checks = Checks(
+            ModelStore(paths.models_dir()),
+            Around(
+                connections=lambda: self.connections,
+                runtimes=lambda: self.runtimes.list(),
+                definitions=lambda: settings.runtime_definitions,
+            ),
+        )
         self.history = History(places.history, self.notices.add, self.notices.remove)
         self.runs = Runs(
             catalogue=self.catalogue,
@@ -119,6 +130,7 @@ class Core:
             self._watch.cancel()
             await asyncio.wait([self._watch])
         await self.endpoint.close()
+        await self.checks.close()
         await self.servers.close()
         await self._shelf.close()
         await self.runtimes.close()

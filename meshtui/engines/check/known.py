@@ -1,9 +1,10 @@
 """A model that was looked into, with what was computed of it: kept for the next question."""
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
+
+import msgspec
 
 from meshtui.compat.subject import Subject
 from meshtui.domain.errors import InvalidInput
@@ -19,20 +20,16 @@ class Known:
     """A subject and its estimates. Threads may share one: what two compute at once is the same."""
 
     def __init__(self, subject: Subject) -> None:
-        self.subject = subject
+        self.checkpoint = _checkpoint(subject)
+        # A hundred thousand tensors are told by a few dozen kinds.
+        self.subject = msgspec.structs.replace(subject, headers={})
         self._weights: dict[Any, Weights] = {}
         self._alternatives: dict[Any, tuple[str, ...]] = {}
 
-    @cached_property
-    def checkpoint(self) -> Checkpoint | None:
-        """What the headers of the weights say; None where they are not known."""
-        chosen = weight_files(self.subject)
-        if not chosen or len(chosen) != len(weight_names(self.subject)):
-            return None
-        try:
-            return Checkpoint.of_headers(chosen.values())
-        except InvalidInput:
-            return None
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory: text that was parsed is several times its size."""
+        return 10_000 + 5 * sum(len(text) for text in self.subject.texts.values())
 
     def weights(self, settings: ServingSettings) -> Weights:
         """Raises `InvalidInput` as `estimate_weights`. They depend on the ranks and on what the
@@ -55,6 +52,17 @@ class Known:
 
     def keep_alternatives(self, key: Any, found: tuple[str, ...]) -> None:
         self._alternatives = _kept(self._alternatives, key, found)
+
+
+def _checkpoint(subject: Subject) -> Checkpoint | None:
+    """What the headers of the weights say; None where they are not known."""
+    chosen = weight_files(subject)
+    if not chosen or len(chosen) != len(weight_names(subject)):
+        return None
+    try:
+        return Checkpoint.of_headers(chosen.values())
+    except InvalidInput:
+        return None
 
 
 def weight_names(subject: Subject) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from meshtui.compat.rules import findings as findings_of_rules
 from meshtui.compat.subject import Subject
 from meshtui.compat.support import wants_chat
 from meshtui.domain.check import CheckReport, CheckWishes, Verdict
-from meshtui.domain.errors import InvalidInput, MeshtuiError
+from meshtui.domain.errors import InvalidInput, MeshtuiError, Unavailable
 from meshtui.domain.finding import Finding, Level
 from meshtui.domain.memory import GIB
 from meshtui.domain.task import Engine
@@ -60,6 +60,22 @@ def check(known: Known, wishes: CheckWishes, place: Place) -> CheckReport:
         proposal=propose(subject, case, judged, engine),
         changes=tuple(change.message for change in judged.changes) if judged else (),
         alternatives=_alternatives(known, case) if judged else (),
+    )
+
+
+def failed(model: str, error: MeshtuiError, rule: str = "configuration") -> CheckReport:
+    """The report on a model of which nothing could be read. Where somebody gave no answer, it
+    cannot be told whether it runs."""
+    can_be_told = not isinstance(error, Unavailable)
+    level = Level.BLOCKER if can_be_told else Level.WARNING
+    found = [Finding(rule=rule, level=level, message=error.message, fix=error.hint or "")]
+    verdict = _verdict(found, can_be_told)
+    said = "does not run" if can_be_told else "could not tell"
+    return CheckReport(
+        model=one_line(model, 400),
+        verdict=verdict,
+        findings=tuple(found),
+        summary=f"{said}: {error.message}",
     )
 
 

@@ -1,0 +1,38 @@
+"""What can be asked of the controller about models before they run."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from meshtui.client.channel import Channel
+from meshtui.domain.check import CheckReport, CheckWishes
+
+# Models on a slow Hub, one after the other.
+_TIMEOUT_S = 300.0
+_NOTHING_SET = CheckWishes()
+
+
+class CheckQuestions(ABC):
+    """The part of `ControllerClient` that is about the checker.
+
+    A model is named `org/name[@revision]`, or by the absolute path of a folder on the controller's
+    machine. What is wrong with it is a finding of its report.
+    """
+
+    @abstractmethod
+    async def _open(self) -> Channel: ...
+
+    async def check(self, model: str, wishes: CheckWishes = _NOTHING_SET) -> CheckReport:
+        """The verdict on one model. Raises `NotFound` or `InvalidInput` for wishes that mean
+        nothing: a GPU, runtime or connection that is not known."""
+        [report] = await self.check_many([model], wishes)
+        return report
+
+    async def check_many(
+        self, models: Sequence[str], wishes: CheckWishes = _NOTHING_SET
+    ) -> list[CheckReport]:
+        """As `check`, of several models at the same time; one report each, in their order."""
+        channel = await self._open()
+        body = {"models": list(models), "wishes": wishes}
+        return await channel.call(
+            list[CheckReport], "POST", "/check", body=body, timeout_s=_TIMEOUT_S
+        )

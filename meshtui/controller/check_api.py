@@ -1,0 +1,25 @@
+"""The route of the checker."""
+
+import msgspec
+from aiohttp import web
+
+from meshtui.controller.checks import Checks
+from meshtui.controller.http import answer, body
+from meshtui.domain.check import CheckWishes
+from meshtui.domain.errors import InvalidInput
+
+_MOST_MODELS = 1000
+
+
+class _Check(msgspec.Struct, frozen=True):
+    models: tuple[str, ...]
+    wishes: CheckWishes = CheckWishes()
+
+
+def add_check_routes(table: web.RouteTableDef, checks: Checks) -> None:
+    @table.post("/check")
+    async def check(request: web.Request) -> web.Response:
+        wanted = await body(request, _Check)
+        if len(wanted.models) > _MOST_MODELS:
+            raise InvalidInput(f"At most {_MOST_MODELS} models can be checked at a time.")
+        return answer(await checks.check(wanted.models, wanted.wishes))

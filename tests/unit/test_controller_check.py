@@ -1,0 +1,92 @@
+"""The checker through the controller: folders, cached models, wishes, and what is remembered."""
+
+from pathlib import Path
+
+import pytest
+
+from meshtui.cache.store import ModelStore
+from meshtui.domain.check import CheckWishes, Verdict
+from meshtui.domain.errors import InvalidInput, NotFound
+from meshtui.domain.task import Engine
+from meshtui.settings import paths
+from tests.controller_support import running_controller
+from tests.support.memory_data import configuration_files
+from tests.support.models import put
+
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+def folder(root: Path, model: str = LLAMA) -> Path:
+    files = configuration_files(model)
+    assert files is not None
+    place = root / model.replace("/", "__")
+    place.mkdir()
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    return place
+
+
+async def test_a_folder_with_nothing_but_a_configuration_is_estimated(tmp_path: Path) -> None:
+    async with running_controller() as running:
+        place = str(folder(tmp_path))
+        report = await running.client.check(place, CheckWishes(gpu="A10", max_tokens=32768))
+        assert report.model == place
+        assert report.engine is Engine.VLLM and report.source == "configuration"
+        assert report.memory is not None
+        assert report.memory.kv_cache_bytes_per_request == 4 << 30
+        assert report.memory.gpu is not None and report.memory.gpu.startswith("A10")
+        assert report.memory.simulated and report.alternatives
+        whole = await running.client.check(place, CheckWishes(gpu="H100", max_tokens=131072))
+        assert whole.memory is not None and whole.memory.fits
+        assert whole.memory.kv_cache_bytes_per_request == 16 << 30
+
+
+async def test_what_changes_on_disk_is_read_again(tmp_path: Path) -> None:
+    async with running_controller() as running:
+        place = folder(tmp_path)
+        first = await running.client.check(str(place))
+        (place / "config.json").write_text("{")
+        second = await running.client.check(str(place))
+        assert first.architectures and not second.architectures
+        assert second.verdict is Verdict.BLOCKED
+
+
+async def test_several_models_are_answered_in_their_order(tmp_path: Path) -> None:
+    async with running_controller() as running:
+        models = [str(folder(tmp_path)), "/nowhere/at/all", str(tmp_path)]
+        reports = await running.client.check_many(models, CheckWishes(gpu="h100"))
+        assert [report.model for report in reports] == models
+        assert reports[1].verdict is Verdict.BLOCKED
+        assert "no model folder" in reports[1].findings[0].message
+        assert await running.client.check_many([]) == []
+
+
+@pytest.mark.parametrize(
+    ("wishes", "kind"),
+    [
+        (CheckWishes(gpu="Voodoo"), NotFound),
+        (CheckWishes(runtime="nothing"), NotFound),
+        (CheckWishes(connection="nothing"), NotFound),
+        (CheckWishes(max_tokens=0), InvalidInput),
+        (CheckWishes(gpus=-1), InvalidInput),
+        (CheckWishes(gpu_memory_utilization=2), InvalidInput),
+    ],
+)
+async def test_wishes_that_mean_nothing_are_refused(
+    tmp_path: Path, wishes: CheckWishes, kind: type[Exception]
+) -> None:
+    async with running_controller() as running:
+        with pytest.raises(kind):
+            await running.client.check(str(folder(tmp_path)), wishes)
+
+
+async def test_an_entry_of_the_cache_is_judged_by_its_name() -> None:
+    files = configuration_files(LLAMA)
+    async with running_controller() as running:
+        put(ModelStore(paths.models_dir()), "acme/llama-Base", files)
+        report = await running.client.check("acme/llama-Base")
+        assert (report.model, report.source) == ("acme/llama-Base", "cache")
+        assert report.verdict is Verdict.BLOCKED
+        rules = {finding.rule: finding for finding in report.findings}
+        assert "name says Base" in rules["instruct"].message
+        assert "no weights" in rules["weights"].message
