@@ -5,6 +5,7 @@ vllm/model_executor/layers/attention/mla_attention.py, models/deepseek_v2.py (in
 vllm/models/deepseek_v4, vllm/models/minimax_m3.
 """
 
+from meshtui.compat.section import Section
 from meshtui.domain.errors import InvalidInput
 from meshtui.memory.kv_attention import attention
 from meshtui.memory.kv_layers import Kind, KvLayer, aligned
@@ -26,7 +27,7 @@ def mla(context: KvContext) -> KvModel:
     if not uses_mla(context):
         return _unfolded(context)
     if text.positive("index_topk"):
-        return _sparse(context, [_builds_index(context, i) for i in range(text.num_layers)])
+        return _sparse(context, [builds_index(text, i) for i in range(text.num_layers)])
     row = latent_layer(context)
     return KvModel(tuple((i, row) for i in range(text.num_layers)))
 
@@ -51,7 +52,7 @@ def typed_mla(context: KvContext) -> KvModel:
     if not any(sparse):
         row = latent_layer(context)
         return KvModel(tuple((i, row) for i in range(text.num_layers)))
-    return _sparse(context, [s and _builds_index(context, i) for i, s in enumerate(sparse)])
+    return _sparse(context, [s and builds_index(text, i) for i, s in enumerate(sparse)])
 
 
 def uses_mla(context: KvContext) -> bool:
@@ -202,9 +203,8 @@ def _sparse(context: KvContext, indexed: list[bool]) -> KvModel:
     return KvModel(tuple(layers))
 
 
-def _builds_index(context: KvContext, layer: int) -> bool:
+def builds_index(text: Section, layer: int) -> bool:
     """Whether a layer finds its own tokens or takes those that an earlier layer found."""
-    text = context.text
     pattern = text.value("index_topk_pattern")
     if isinstance(pattern, str | list):
         return not (layer < len(pattern) and pattern[layer] == "S")

@@ -19,7 +19,8 @@ VOCABULARY_MULTIPLE = 64
 
 class WeightsContext(msgspec.Struct, frozen=True, kw_only=True):
     """`text` is the configuration of the language model, `model_dtype` the type of what is not
-    quantized. `tied` says whether the head is the embedding, as far as it is known."""
+    quantized. `tied` says whether the head is the embedding, as far as it is known, and
+    `splits_tower` whether this version splits the towers that it once repeated on every rank."""
 
     configuration: Configuration
     text: Section
@@ -27,7 +28,7 @@ class WeightsContext(msgspec.Struct, frozen=True, kw_only=True):
     model_dtype: str
     element_bytes: int
     tied: bool
-    item: str = ""
+    splits_tower: bool = True
 
     @property
     def tp(self) -> int:
@@ -64,6 +65,11 @@ class WeightsContext(msgspec.Struct, frozen=True, kw_only=True):
         """A table with one row a token, padded to a multiple of 64 and split."""
         padded = math.ceil(rows / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         return Plain(item, name, self.share(padded) * width)
+
+    def head(self, vocabulary: int) -> Linear:
+        """The output head: as large as the embedding, and quantized where the files say so."""
+        rows = math.ceil(vocabulary / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        return Linear("head", "lm_head", self.hidden, (self.share(rows),))
 
     def attention(
         self,

@@ -7,10 +7,20 @@ they differ in is in `config/memory/weights_vllm.toml`.
 from collections.abc import Callable
 
 from meshtui.memory.weights_context import WeightsContext
-from meshtui.memory.weights_ffn import dense_width, expert_count, is_sparse, sparse
-from meshtui.memory.weights_modules import Blueprint, Module, Plain
+from meshtui.memory.weights_ffn import (
+    dense_width,
+    expert_count,
+    expert_width,
+    is_sparse,
+    sparse,
+)
+from meshtui.memory.weights_latent import latent
+from meshtui.memory.weights_modules import Blueprint, Linear, Module, Plain
 from meshtui.memory.weights_rope import rope_tables
 from meshtui.memory.weights_traits import Traits
+from meshtui.memory.weights_vision import has_unknown_tower, tower
+
+_UNKNOWN_TOWER = "The vision part is of a kind that is not known: a common one is assumed."
 
 Part = Callable[[int], list[Module]]
 
@@ -18,14 +28,16 @@ Part = Callable[[int], list[Module]]
 def decoder(context: WeightsContext, traits: Traits) -> Blueprint:
     """The common shape of decoders."""
     text = context.text
-    mixer = latent_attention if text.positive("kv_lora_rank") else plain_attention
-    rotary = text.positive("qk_rope_head_dim") if mixer is latent_attention else None
+    compressed = text.positive("kv_lora_rank") is not None
+    rotary = text.positive("qk_rope_head_dim") if compressed else None
     return composed(
         context,
         traits,
-        mixer=lambda i: mixer(context, traits),
+        mixer=lambda i: latent(context, i) if compressed else plain_attention(context, traits, i),
         ffn=lambda i: feed_forward(context, traits, i),
-        buffers=rope_tables(context, rotary) if traits.rotary else [],
+        buffers=(
+            rope_tables(context, rotary, element_bytes=traits.rotary_bytes) if traits.rotary else []
+        ),
     )
 
 
@@ -36,14 +48,14 @@ def composed(
     mixer: Part,
     ffn: Part,
     buffers: list[tuple[str, int]],
+    layers: int | None = None,
 ) -> Blueprint:
     """A decoder of the given parts."""
     text, hidden = context.text, context.hidden
     norm = hidden * (2 if traits.norm_bias else 1)
-    layers = []
-    for i in range(text.num_layers):
-        norms = [Plain("norms", "norm", norm)] * traits.norms
-        layers.append([*mixer(i), *ffn(i), *norms])
+    norms = [Plain("norms", "norm", norm)] * traits.norms
+    count = text.num_layers if layers is None else layers
+    built = [[*mixer(i), *ffn(i), *norms] for i in range(count)]
     vocabulary = text.positive("vocab_size") or 0
     embedding = context.vocabulary("embedding", "embed_tokens", vocabulary, hidden)
     first: list[Module] = [embedding]
@@ -51,25 +63,29 @@ def composed(
         rows = (text.positive("max_position_embeddings", "n_positions") or 0) + traits.positions - 1
         first.append(Plain("embedding", "embed_positions", rows * hidden))
     last: list[Module] = [Plain("norms", "norm", norm)]
-    head = context.vocabulary("head", "lm_head", vocabulary, hidden)
+    head = context.head(vocabulary)
     if not context.tied:
         last.append(head)
     if traits.head_bias:
         last.append(context.vocabulary("head", "lm_head.bias", vocabulary, 1))
     return Blueprint(
         first=first,
-        layers=layers,
+        layers=built,
         last=last,
         tied_copy=[head] if context.tied else [],
+        every=tower(context),
         buffers=buffers,
+        notes=[_UNKNOWN_TOWER] if has_unknown_tower(context) else [],
     )
 
 
-def plain_attention(context: WeightsContext, traits: Traits) -> list[Module]:
-    """Queries, keys and values of heads."""
+def plain_attention(context: WeightsContext, traits: Traits, layer: int) -> list[Module]:
+    """Queries, keys and values of heads; some models give each layer its own number of heads."""
+    listed = context.text.ints("num_attention_heads_per_layer")
+    heads = listed[layer] if layer < len(listed) and listed[layer] > 0 else context.heads
     modules = context.attention(
         "self_attn",
-        heads=context.heads,
+        heads=heads,
         kv_heads=context.kv_heads,
         head_dim=context.head_dim,
         qkv_bias=traits.flag(context.text, traits.qkv_bias),
@@ -81,23 +97,27 @@ def plain_attention(context: WeightsContext, traits: Traits) -> list[Module]:
     elif traits.qk_norm == "all":
         own = context.share(context.heads) + max(1, context.share(context.kv_heads))
         modules.append(Plain("norms", "qk_norm", own * dim))
+    if context.text.get_str("gating") == "per-head":
+        gate = (context.share(heads),)
+        modules.append(Linear("attention", "self_attn.g_proj", context.hidden, gate))
     if traits.sinks:
         modules.append(Plain("attention", "sinks", context.share(context.heads)))
     return modules
-
-
-def latent_attention(context: WeightsContext, traits: Traits) -> list[Module]:
-    """Compressed keys and values (MLA): the ways down are repeated on every rank."""
-    from meshtui.memory.weights_latent import latent
-
-    return latent(context)
 
 
 def feed_forward(context: WeightsContext, traits: Traits, layer: int) -> list[Module]:
     """Experts, or a plain part."""
     text = context.text
     if expert_count(text) and is_sparse(text, layer):
-        return sparse(context, "mlp", gated=traits.gated, bias=traits.expert_bias)
+        shared = expert_width(text, context.hidden) if traits.shared_expert else None
+        return sparse(
+            context,
+            "mlp",
+            gated=traits.gated,
+            bias=traits.expert_bias,
+            shared=shared,
+            router_bytes=traits.router_bytes,
+        )
     return context.mlp(
         "mlp",
         dense_width(text, context.hidden),

@@ -28,12 +28,15 @@ def expert_count(text: Section) -> int:
 
 
 def is_sparse(text: Section, layer: int) -> bool:
-    """Whether a layer has experts (deepseek_v2.py, qwen2_moe.py, llama4.py, jamba.py, ernie45_moe.py
-    and others)."""
+    """Whether a layer has experts (deepseek_v2.py, qwen2_moe.py, llama4.py, jamba.py and
+    ernie45_moe.py)."""
     types = text.per_layer("mlp_layer_types")
     if layer < len(types):
         return types[layer] in ("sparse", "moe")
-    listed = text.ints("moe_layers_enum") or text.ints("moe_layers")
+    # The class of Llama 4 fills the list by the step, so that only a written one counts.
+    listed = text.ints("moe_layers_enum")
+    if isinstance(text.raw.get("moe_layers"), list):
+        listed = text.ints("moe_layers")
     if listed:
         return layer in listed
     pattern = text.value("moe_layer_freq")
@@ -43,14 +46,14 @@ def is_sparse(text: Section, layer: int) -> bool:
         return False
     first = text.get_int("first_k_dense_replace") or text.get_int("num_dense_layers") or 0
     first = max(first, text.get_int("moe_layer_start_index") or 0)
-    every = text.positive("moe_layer_freq", "moe_layer_interval")
     if layer < first:
         return False
-    if every is not None:
-        return layer % every == 0
-    step = text.positive("decoder_sparse_step", "interleave_moe_layer_step")
+    step = text.positive("interleave_moe_layer_step", "decoder_sparse_step")
     if step is not None:
         return (layer + 1) % step == 0
+    every = text.positive("moe_layer_freq", "moe_layer_interval")
+    if every is not None:
+        return layer % every == 0
     period = text.positive("expert_layer_period")
     if period is not None:
         return layer % period == (text.get_int("expert_layer_offset") or 0)
@@ -59,6 +62,8 @@ def is_sparse(text: Section, layer: int) -> bool:
 
 def dense_width(text: Section, hidden: int) -> int:
     """The inner size of a plain feed-forward part."""
+    if text.model_type == "falcon" and not isinstance(text.raw.get("ffn_hidden_size"), int):
+        return 4 * hidden
     named = text.positive(
         "intermediate_size_mlp", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner",
         "encoder_ffn_dim",
@@ -94,7 +99,7 @@ def sparse(
     gated: bool = True,
     bias: bool = False,
     router_bytes: int | None = None,
-    shared_name: str = "shared_experts",
+    shared: int | None = None,
 ) -> list[Module]:
     """Router, routed experts and shared ones."""
     text, hidden = context.text, context.hidden
@@ -107,9 +112,12 @@ def sparse(
     ]
     if bias:
         modules.append(Plain("router", f"{name}.gate.bias", count))
-    shared = shared_width(text)
-    if shared:
-        modules += context.mlp(f"{name}.{shared_name}", shared, gated=gated, item="experts")
+    width = shared_width(text) if shared is None else shared
+    single = text.positive("shared_expert_intermediate_size") is not None
+    if width:
+        modules += context.mlp(
+            f"{name}.shared_expert{'' if single else 's'}", width, gated=gated, item="experts"
+        )
     if text.get_str("topk_method") == "noaux_tc" or text.has("routed_scaling_factor"):
         modules.append(Plain("router", f"{name}.gate.e_score_correction_bias", count, 4))
     if text.positive("shared_expert_intermediate_size"):

@@ -4,11 +4,12 @@ Source: deepseek_v2.py of vLLM 0.32 (`DeepseekV2MLAAttention`, `Indexer`).
 """
 
 from meshtui.domain.errors import InvalidInput
+from meshtui.memory.kv_latent import builds_index
 from meshtui.memory.weights_context import WeightsContext
 from meshtui.memory.weights_modules import Linear, Module, Plain
 
 
-def latent(context: WeightsContext, *, indexed: bool | None = None) -> list[Module]:
+def latent(context: WeightsContext, layer: int) -> list[Module]:
     """The ways down to the compressed form are the same on every rank, the ways up are split."""
     text, hidden = context.text, context.hidden
     rank = text.positive("kv_lora_rank")
@@ -41,7 +42,7 @@ def latent(context: WeightsContext, *, indexed: bool | None = None) -> list[Modu
         Linear("attention", f"{name}.kv_b_proj", rank, (own * (plain + values),)),
         Linear("attention", f"{name}.o_proj", own * values, (hidden,)),
     ]
-    if indexed if indexed is not None else text.positive("index_topk"):
+    if text.positive("index_topk") and builds_index(text, layer):
         modules += indexer(context, query_rank or hidden)
     return modules
 

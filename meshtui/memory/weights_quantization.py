@@ -21,6 +21,8 @@ from meshtui.memory.weights_schemes import PLAIN, Scheme
 _MOST_PATTERNS = 20_000
 _MOST_EXPRESSIONS = 200
 _MOST_PATTERN_CHARS = 300
+# What the kernels for MXFP4 experts round the inner and the outer size to (fused_moe/oracle/mxfp4.py).
+_MXFP4_PADS = (128, 256)
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer)\.(\d{1,5})(?:\.|$)(.*)")
 # Expressions that repeat a group are left out, and the work of the others is bounded: matching can
 # take forever.
@@ -131,7 +133,13 @@ class Quantizer:
         self._ignored = Patterns(())
         self._experts_only = False
         self._layers: dict[str, Scheme] = {}
+        self._scale_bytes = 4
         self._head = False
+        self._experts: Scheme | None = None
+        if configuration.text.get_str("expert_dtype") == "fp4":
+            self._experts = Scheme(kind="mx", bits=4)
+        if configuration.text.model_type == "deepseek_v4":
+            self._scale_bytes = 1
         if self._quantization is not None:
             self._read(self._quantization)
         elif asked:
@@ -167,6 +175,8 @@ class Quantizer:
         """The scheme of fused experts: that of their first one."""
         if self.plain:
             return PLAIN
+        if self._experts is not None:
+            return self._experts
         first = f"{module.name}.0.gate_proj"
         return self._of(layer, (first, module.name))
 
@@ -206,7 +216,7 @@ class Quantizer:
         elif method == "modelopt_mixed":
             self._read_table(found)
         elif method in ("mxfp4", "gpt_oss_mxfp4"):
-            self._default = Scheme(kind="mx", bits=4)
+            self._default = Scheme(kind="mx", bits=4, pads=_MXFP4_PADS)
             self._experts_only = True
         else:
             self._default = self._of_method(method, found)
@@ -248,7 +258,8 @@ class Quantizer:
 
     def _of_fp8(self, found: Quantization) -> Scheme:
         if len(found.block) == 2:
-            return Scheme(kind="fp8-block", bits=8, block=(found.block[0], found.block[1]))
+            high, wide = found.block
+            return Scheme(kind="fp8-block", bits=8, block=(high, wide), scale_bytes=self._scale_bytes)  # fmt: skip
         algorithm = found.raw.get("quant_algo")
         inner = found.raw.get("quantization")
         if isinstance(inner, Mapping):

@@ -35,15 +35,27 @@ def rope_tables(
     rows = positions or text.positive("max_position_embeddings", "n_positions", "max_seq_len")
     width = element_bytes or context.element_bytes
     kinds = rope_settings(text)
-    sizes = {
-        (kind, table_bytes(dim, rows or 8192, parameters, text, width))
-        for kind, parameters in kinds.items()
-    }
-    return [("buffers", size * times) for _, size in sorted(sizes)]
+    distinct = {str(sorted(rope.raw.items(), key=str)): rope for rope in kinds.values()}
+    return [
+        ("buffers", table_bytes(dim, rows or 8192, rope, text, width) * times)
+        for rope in distinct.values()
+    ]
 
 
 def rope_settings(text: Section) -> dict[str, Section]:
     """Rotary settings by the kind of layer they hold for (empty: all)."""
+    legacy = text.raw.get("rope_scaling")
+    of_class = text.mapping("rope_parameters")
+    if (
+        isinstance(legacy, Mapping)
+        and "rope_parameters" not in text.raw
+        and any(isinstance(part, Mapping) for part in of_class.values())
+    ):
+        # Older configurations scale full attention only (transformers' Gemma3TextConfig).
+        return {
+            "full_attention": Section(legacy, NO_DEFAULTS, ""),
+            "sliding_attention": Section({}, NO_DEFAULTS, ""),
+        }
     for key in ("rope_parameters", "rope_scaling"):
         value = text.mapping(key)
         nested = {str(name): part for name, part in value.items() if isinstance(part, Mapping)}

@@ -21,7 +21,8 @@ _BNB_GROUP = 64
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     """How one module is stored. `kind` names a row of `_LINEAR`; `group` are the elements along
     the input that share a scale (0: all), `block` the two sizes of a block of FP8 scales.
-    `zero_points` and `static` say whether zero points and scales of the inputs are kept."""
+    `zero_points` and `static` say whether zero points and scales of the inputs are kept.
+    `pads` are what the inner and the outer size of experts are rounded up to."""
 
     kind: str
     bits: int = 16
@@ -30,6 +31,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     zero_points: bool = False
     static: bool = False
     order: bool = False
+    scale_bytes: int = 4
+    pads: tuple[int, int] = (1, 1)
 
 
 PLAIN = Scheme(kind="plain")
@@ -46,9 +49,17 @@ def linear_sizes(module: Linear, scheme: Scheme, element_bytes: int) -> list[int
 
 def experts_sizes(module: Experts, scheme: Scheme, element_bytes: int) -> list[int]:
     """Bytes of each tensor of fused experts on one rank."""
-    up_parts = (module.width, module.width) if module.gated else (module.width,)
-    up = Linear(module.item, module.name, module.hidden, up_parts)
-    down = Linear(module.item, module.name, module.width, (module.hidden,))
+    inner, outer = (
+        math.ceil(size / pad) * pad
+        for size, pad in zip((module.width, module.hidden), scheme.pads, strict=True)
+    )
+    if scheme.kind == "fp8-block" and inner % scheme.block[0]:
+        # Blocks are refined to fit this rank's share (fused_moe/oracle/fp8.py).
+        fine = math.gcd(inner, scheme.block[0])
+        scheme = msgspec.structs.replace(scheme, block=(fine, fine))
+    up_parts = (inner, inner) if module.gated else (inner,)
+    up = Linear(module.item, module.name, outer, up_parts)
+    down = Linear(module.item, module.name, inner, (outer,))
     sizes = [
         module.count * size
         for matrix in (up, down)
@@ -56,7 +67,7 @@ def experts_sizes(module: Experts, scheme: Scheme, element_bytes: int) -> list[i
     ]
     if module.bias:
         sizes += [module.count * sum(up_parts) * element_bytes]
-        sizes += [module.count * module.hidden * element_bytes]
+        sizes += [module.count * outer * element_bytes]
     return sizes
 
 
@@ -69,7 +80,7 @@ def _fp8_block(rows: int, module: Linear, scheme: Scheme, element_bytes: int) ->
     scales = sum(math.ceil(part / high) for part in module.outputs) * math.ceil(
         module.inputs / wide
     )
-    return [rows * module.inputs, scales * 4]
+    return [rows * module.inputs, scales * scheme.scale_bytes]
 
 
 def _fp8_tensor(rows: int, module: Linear, scheme: Scheme, element_bytes: int) -> list[int]:

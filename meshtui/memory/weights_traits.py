@@ -18,7 +18,8 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 
     A `Flag` is a fixed answer, or the values of the configuration that give it, the first that is
     there. `norms` is how many a layer has, `qk_norm` whether queries and keys have a norm of a
-    head's size (`head`) or of all heads (`all`). `positions` is 1 for a table of learned positions,
+    head's size (`head`) or of all heads (`all`). `shared_expert` says
+    that a layer with experts has one for all tokens. `positions` is 1 for a table of learned positions,
     and one more for every row that it has in addition. `tied` is the class's own answer where the
     configuration gives none.
     """
@@ -27,12 +28,15 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     out_bias: Flag = ("attention_bias",)
     mlp_bias: Flag = ("mlp_bias",)
     expert_bias: bool = False
+    shared_expert: bool = False
+    router_bytes: int | None = None
     norms: int = 2
     norm_bias: bool = False
     qk_norm: str = ""
     gated: bool = True
     positions: int = 0
     rotary: bool = True
+    rotary_bytes: int | None = None
     sinks: bool = False
     head_bias: bool = False
     tied: bool | None = None
@@ -59,5 +63,5 @@ def _all() -> dict[str, Traits]:
         traits = msgspec.convert(
             {key: value for key, value in entry.items() if key != "architectures"}, Traits
         )
-        found.update({name: traits for name in entry["architectures"]})
+        found.update(dict.fromkeys(entry["architectures"], traits))
     return found
