@@ -61,6 +61,9 @@ def _refusal(store: ModelStore, folder: Path) -> str | None:
         if not _may_unlink(folder):
             return f"The cache belongs to {owner_of(store.root)}, and you may not change it."
         closed = next((place for place in _folders(folder) if not _writable(place)), None)
+    except FileNotFoundError:
+        # Somebody else has just deleted it; whoever goes on is told.
+        return None
     except OSError as error:
         return f"Its folder cannot be read: {one_line(error.strerror or str(error))}."
     if closed is None:

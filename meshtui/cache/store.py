@@ -230,11 +230,15 @@ class ModelStore:
         """As `delete`, by the name of the folder: for entries that are broken."""
         shown = shown or one_line(name)
         folder = self._root / name
+        missing = NotFound(f"{shown} is not in the model cache.")
         if not name or name.startswith(".") or "/" in name or not os.path.lexists(folder):
-            raise NotFound(f"{shown} is not in the model cache.")
+            raise missing
         gone = self._root / f"{TRASH_PREFIX}{secrets.token_hex(8)}"
         with explained(f"{shown} cannot be deleted", folder):
             with self._locks.changing():
+                # Another process may have deleted it while this one waited.
+                if not os.path.lexists(folder):
+                    raise missing
                 take_away(folder, gone, first=METADATA)
                 sync_folder(self._root)
             clear(gone)
