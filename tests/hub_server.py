@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -57,6 +58,8 @@ class Repo:
     private: bool = False
     readers: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    # Hashes in Xet, by path.
+    xet: dict[str, str] = field(default_factory=dict)
 
     @property
     def commit(self) -> str:
@@ -70,10 +73,14 @@ def git_sha1(data: bytes) -> str:
 class HubServer:
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
+        self.renamed: dict[str, str] = {}
+        """Old names of repositories."""
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.url = ""
         self.store_url = ""
+        self.xet_url = ""
+        """Where the store of Xet is: `local:///folder`."""
         self._runners: list[web.AppRunner] = []
 
     def add(self, repo_id: str, files: Mapping[str, bytes], **options: Any) -> Repo:
@@ -89,6 +96,7 @@ class HubServer:
         hub.router.add_get("/api/models", self._list)
         hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}", self._info)
         hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}/revision/{revision}", self._info)
+        hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}/xet-read-token/{revision}", self._xet)
         hub.router.add_get(r"/{id:[^/]+/[^/]+}/resolve/{revision}/{path:.+}", self._resolve)
         store = web.Application()
         store.router.add_get("/lfs/{sha256}/{name}", self._large_file)
@@ -120,6 +128,8 @@ class HubServer:
         self._note(request)
         if fault := self._fault(request):
             return web.Response(status=fault.status or 500, headers=fault.headers)
+        if moved := self._moved(request):
+            return moved
         repo = self.repos.get(request.match_info["id"])
         if (refused := self._refused(request, repo, content=False)) or repo is None:
             return refused or web.Response(status=500)
@@ -147,7 +157,24 @@ class HubServer:
             }
         )
 
+    def _moved(self, request: web.Request) -> web.Response | None:
+        old = request.match_info["id"]
+        if old not in self.renamed:
+            return None
+        place = request.path_qs.replace(old, self.renamed[old], 1)
+        return web.Response(status=307, headers={"Location": place})
+
+    async def _xet(self, request: web.Request) -> web.StreamResponse:
+        self._note(request)
+        repo = self.repos.get(request.match_info["id"])
+        if refused := self._refused(request, repo, content=True):
+            return refused
+        body = {"casUrl": self.xet_url, "accessToken": "t", "exp": int(time.time()) + 3600}
+        return web.json_response(body)
+
     async def _resolve(self, request: web.Request) -> web.StreamResponse:
+        if moved := self._moved(request):
+            return moved
         repo = self.repos.get(request.match_info["id"])
         if (refused := self._refused(request, repo, content=True)) or repo is None:
             self._note(request)
@@ -163,7 +190,11 @@ class HubServer:
             sha256 = hashlib.sha256(data).hexdigest()
             headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(data))}
             name = path.rpartition("/")[2]
-            headers["Location"] = f"{self.store_url}/lfs/{sha256}/{name}?sig=x"
+            headers["Location"] = f"{self.store_url}/lfs/{sha256}/{name}?sig=x%7Ey"
+            if xet_hash := repo.xet.get(path):
+                token_url = f"{self.url}/api/models/{repo.id}/xet-read-token/{repo.commit}"
+                headers["X-Xet-Hash"] = xet_hash
+                headers["Link"] = f'<{token_url}>; rel="xet-auth"'
             return web.Response(status=302, headers=headers)
         headers["ETag"] = f'"{git_sha1(data)}"'
         return await self._send(request, data, headers, large=False)
@@ -187,6 +218,8 @@ class HubServer:
     # --- bytes
 
     async def _large_file(self, request: web.Request) -> web.StreamResponse:
+        if "?sig=x%7Ey" not in request.raw_path:
+            return web.Response(status=403, text="<Error>SignatureDoesNotMatch</Error>")
         for repo in self.repos.values():
             for data in repo.files.values():
                 if hashlib.sha256(data).hexdigest() == request.match_info["sha256"]:

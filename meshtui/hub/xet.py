@@ -62,6 +62,7 @@ async def fetch_by_xet(
             await asyncio.sleep(pause_s)
         else:
             if digest is not None:
+                has(file.size_bytes)
                 await asyncio.to_thread(_place, part, target)
             return digest
 
