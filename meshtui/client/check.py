@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from meshtui.client.channel import Channel
 from meshtui.domain.check import CheckReport, CheckWishes
+from meshtui.domain.memory import GpuSpec
 
 # Models on a slow Hub, one after the other.
 _TIMEOUT_S = 300.0
@@ -36,3 +37,7 @@ class CheckQuestions(ABC):
         return await channel.call(
             list[CheckReport], "POST", "/check", body=body, timeout_s=_TIMEOUT_S
         )
+
+    async def gpus(self) -> list[GpuSpec]:
+        """The GPUs that a model can be checked for, from small to large."""
+        return await (await self._open()).call(list[GpuSpec], "GET", "/gpus")

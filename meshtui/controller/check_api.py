@@ -1,4 +1,4 @@
-"""The route of the checker."""
+"""The routes of the checker."""
 
 import msgspec
 from aiohttp import web
@@ -7,6 +7,7 @@ from meshtui.controller.checks import Checks
 from meshtui.controller.http import answer, body
 from meshtui.domain.check import CheckWishes
 from meshtui.domain.errors import InvalidInput
+from meshtui.memory.gpus import gpus
 
 _MOST_MODELS = 1000
 
@@ -23,3 +24,7 @@ def add_check_routes(table: web.RouteTableDef, checks: Checks) -> None:
         if len(wanted.models) > _MOST_MODELS:
             raise InvalidInput(f"At most {_MOST_MODELS} models can be checked at a time.")
         return answer(await checks.check(wanted.models, wanted.wishes))
+
+    @table.get("/gpus")
+    async def catalogue(_request: web.Request) -> web.Response:
+        return answer(list(gpus().values()))

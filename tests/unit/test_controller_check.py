@@ -90,3 +90,10 @@ async def test_an_entry_of_the_cache_is_judged_by_its_name() -> None:
         rules = {finding.rule: finding for finding in report.findings}
         assert "name says Base" in rules["instruct"].message
         assert "no weights" in rules["weights"].message
+
+
+async def test_the_catalogue_of_gpus_is_told_from_small_to_large() -> None:
+    async with running_controller() as running:
+        known = await running.client.gpus()
+        sizes = [gpu.memory_bytes for gpu in known]
+        assert sizes == sorted(sizes) and {"t4", "a10", "h100"} <= {gpu.name for gpu in known}
