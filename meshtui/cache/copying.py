@@ -6,6 +6,8 @@ import hashlib
 import os
 import queue
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from meshtui.cache.work import Work
@@ -19,16 +21,26 @@ _FICLONE = 0x40049409
 def copy_hashed(source: Path, target: Path, work: Work) -> str:
     """Copies `source` (links are followed) to the new file `target`, and makes its folder; gives
     the SHA-256 of what is in the copy. Raises `OSError` or `Cancelled`."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb", buffering=0) as reader:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(target, flags, 0o644)
-        try:
-            if reflink(reader.fileno(), file):
-                return _hash(file, work)
-            return _copy(reader.fileno(), file, work)
-        finally:
-            os.close(file)
+    with source.open("rb", buffering=0) as reader, new_file(target) as file:
+        if reflink(reader.fileno(), file):
+            return _hash(file, work)
+        return hashed(
+            lambda buffer: os.readv(reader.fileno(), [buffer]),
+            lambda block: write_all(file, block),
+            work.advance,
+        )
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[int]:
+    """A file that was not there before, open for reading and writing; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(path, flags, 0o644)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 def reflink(source: int, target: int) -> bool:
@@ -42,23 +54,23 @@ def reflink(source: int, target: int) -> bool:
     return True
 
 
-def _hash(file: int, work: Work) -> str:
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_BLOCK_BYTES))
-    at = 0
-    while count := os.preadv(file, [buffer], at):
-        digest.update(buffer[:count])
-        at += count
-        work.advance(count)
-    return digest.hexdigest()
+def write_all(file: int, block: memoryview) -> None:
+    done = 0
+    while done < len(block):
+        done += os.write(file, block[done:])
 
 
-def _copy(source: int, target: int, work: Work) -> str:
-    """Hashing runs in a thread beside reading and writing: together they take as long as the
-    slower of the two."""
+def hashed(
+    read_into: Callable[[memoryview], int],
+    write: Callable[[memoryview], None],
+    advance: Callable[[int], None],
+) -> str:
+    """Passes on what `read_into` gives, until that is nothing; gives the SHA-256 of it. Hashing
+    runs in a thread beside reading and writing: together they take as long as the slower of the
+    two. `advance` is told of every block, and may raise."""
     digest = hashlib.sha256()
-    blocks: queue.Queue[memoryview | None] = queue.Queue()
-    free: queue.Queue[bytearray] = queue.Queue()
+    blocks: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
+    free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
     for _ in range(_BLOCKS):
         free.put(bytearray(_BLOCK_BYTES))
 
@@ -74,21 +86,25 @@ def _copy(source: int, target: int, work: Work) -> str:
     hasher.start()
     try:
         while True:
-            buffer = free.get()
-            count = os.readv(source, [buffer])
+            view = memoryview(free.get())
+            count = read_into(view)
             if not count:
                 break
-            view = memoryview(buffer)[:count]
-            _write(target, view)
-            blocks.put(view)
-            work.advance(count)
+            blocks.put(view[:count])
+            write(view[:count])
+            advance(count)
     finally:
         blocks.put(None)
         hasher.join()
     return digest.hexdigest()
 
 
-def _write(target: int, view: memoryview) -> None:
-    done = 0
-    while done < len(view):
-        done += os.write(target, view[done:])
+def _hash(file: int, work: Work) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
+    at = 0
+    while count := os.preadv(file, [buffer], at):
+        digest.update(buffer[:count])
+        at += count
+        work.advance(count)
+    return digest.hexdigest()

@@ -57,7 +57,10 @@ def verify(
     entry = store.get(ref)
     with explained(f"The files of {ref} cannot be read", entry.folder):
         files = files_below(entry.model_dir)
-        findings = [*_headers(entry.model_dir, files), *_shards(entry.model_dir, files)]
+        findings = [
+            *header_findings(entry.model_dir, files),
+            *shard_findings(entry.model_dir, files),
+        ]
         known = read_checksums(entry.folder / CHECKSUMS)
         work.begin("Hashing", sum(files.values()))
         digests = _hash_all(entry.model_dir, files, work, with_git=hub is not None)
@@ -68,7 +71,7 @@ def verify(
         else:
             findings.append(_no_checksums(ref))
         work.begin("Looking into pickles")
-        findings += _pickles(entry.model_dir, files)
+        findings += pickle_findings(entry.model_dir, files)
     return Verification(
         at=time.time(),
         against="hub" if hub is not None else "checksums",
@@ -142,7 +145,8 @@ def _against_hub(digests: Mapping[str, _Digests], hub: Mapping[str, HubFile]) ->
             yield _changed(path, wanted.git_sha1, found.git_sha1 or "", "on the Hub")
 
 
-def _headers(model_dir: Path, files: Mapping[str, int]) -> Iterator[Finding]:
+def header_findings(model_dir: Path, files: Mapping[str, int]) -> Iterator[Finding]:
+    """Weights whose header cannot be true."""
     for path in files:
         if path.endswith(".safetensors"):
             try:
@@ -156,7 +160,7 @@ def _headers(model_dir: Path, files: Mapping[str, int]) -> Iterator[Finding]:
                 )
 
 
-def _shards(model_dir: Path, files: Mapping[str, int]) -> Iterator[Finding]:
+def shard_findings(model_dir: Path, files: Mapping[str, int]) -> Iterator[Finding]:
     """Every shard that the index names is there."""
     weight_map = json_file(model_dir / _INDEX).get("weight_map")
     if isinstance(weight_map, dict):
@@ -164,7 +168,8 @@ def _shards(model_dir: Path, files: Mapping[str, int]) -> Iterator[Finding]:
         yield from _listed("shard", "is named by the index and missing", sorted(named - set(files)))
 
 
-def _pickles(model_dir: Path, files: Mapping[str, int]) -> Iterator[Finding]:
+def pickle_findings(model_dir: Path, files: Mapping[str, int]) -> Iterator[Finding]:
+    """Pickles that would import what weights do not need."""
     for path in files:
         if path.endswith(PICKLES) and (imports := foreign_imports(model_dir / path)):
             known = ["something hidden" if name == "?" else name for name in imports]
