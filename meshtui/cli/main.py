@@ -19,6 +19,7 @@ _NOUNS = {
     "server": "list, start, stop and inspect running engines",
     "runtime": "list, build and delete the engine stacks of this machine",
     "cache": "the models on disk: fetch, import, export, verify and delete them",
+    "check": "tell whether a model runs, where, and in how much memory",
     "connection": "show where models may run, and which ones",
     "endpoint": "switch the OpenAI-compatible endpoint for programs",
     "controller": "the background process that owns servers and downloads",

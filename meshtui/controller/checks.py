@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from meshtui.compat.sources.folder import (
 from meshtui.controller.check_place import PlannedRuntime, runtime_for
 from meshtui.domain.check import CheckReport, CheckWishes
 from meshtui.domain.connection import Connection, EnabledModel
-from meshtui.domain.errors import InvalidInput, MeshtuiError, NotFound
+from meshtui.domain.errors import InvalidInput, MeshtuiError, NotFound, Unavailable
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import RuntimeDefinition, RuntimeStatus
 from meshtui.domain.text import one_line
@@ -33,6 +34,7 @@ from meshtui.engines.gpus_here import GpusHere, look_at_gpus
 from meshtui.engines.machine import detect
 
 T = TypeVar("T")
+_LOGGER = logging.getLogger(__name__)
 
 # What is kept of models that were looked into.
 _MOST_KEPT_BYTES = 96 * 1024 * 1024
@@ -96,7 +98,20 @@ class Checks:
             known = self._known(model)
         except MeshtuiError as error:
             return failed(model, error)
-        return check(known, wishes, place)
+        try:
+            return check(known, wishes, place)
+        except MeshtuiError:
+            raise
+        except Exception as error:
+            # One strange model must not cost the verdicts on the others.
+            _LOGGER.exception("%s could not be judged", model)
+            return failed(
+                model,
+                Unavailable(
+                    f"Something in meshtui went wrong ({type(error).__name__}).",
+                    hint="The controller's log has the details: meshtui controller logs",
+                ),
+            )
 
     def _known(self, model: str) -> Known:
         """Looks into a folder or entry, unless it did and nothing has changed there."""
