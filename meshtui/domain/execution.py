@@ -1,11 +1,19 @@
 """Where servers run: the execution config of kind `kubernetes`."""
 
+import re
 from typing import Any, Literal
 
 import msgspec
 
 RECOMMENDED_GPUS = (1, 2, 4, 8)
 LOCAL = "local"
+
+_SECRET = re.compile(r"(?:^|_)(?:TOKEN|KEY|PASSWORD|PASSWD|SECRET|CREDENTIALS?)(?:_|$)", re.I)
+
+
+def looks_secret(variable: str) -> bool:
+    """Whether an environment variable of this name is likely to hold a secret."""
+    return _SECRET.search(variable) is not None
 
 
 class Toleration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -18,6 +18,7 @@ from meshtui.domain.connection import EnabledModel
 from meshtui.domain.runtime import RuntimeStatus
 from meshtui.domain.server import Phase
 from meshtui.domain.task import Engine
+from meshtui.engines.model_facts import ModelFacts
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +35,9 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides an engine's command line."""
+    """Everything that decides an engine's command line. `facts` are those of a model whose folder
+    is not on this machine (None: they are read from it). `remote`: others than this machine are to
+    reach the engine, and the key alone keeps them out."""
 
     model: str
     model_dir: Path
@@ -44,6 +47,8 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     machine: Machine
     port: int
     api_key: str
+    facts: ModelFacts | None = None
+    remote: bool = False
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):

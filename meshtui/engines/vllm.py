@@ -50,14 +50,17 @@ class VllmAdapter:
     def launch(self, request: LaunchRequest) -> Launch:
         enabled = request.enabled
         check_extra_arguments(enabled.extra_engine_args, _RESERVED)
-        facts = read_facts(request.model_dir)
+        facts = request.facts or read_facts(request.model_dir)
         data = first_applying(
             toml_data("engines/vllm.toml")["launch"], request.runtime.vllm_version
         )
         on_cpu = vllm_runs_on_cpu(request.runtime)
         argv = [str(request.python), "-m", data["module"]]
         argv += self._model_arguments(request, facts)
-        argv += ["--host", "127.0.0.1", "--port", str(request.port), *data["arguments"]]
+        host = "0.0.0.0" if request.remote else "127.0.0.1"  # noqa: S104 (guarded by the key)
+        argv += ["--host", host, "--port", str(request.port), *data["arguments"]]
+        if request.remote:
+            argv += data["remote_arguments"]
         if enabled.max_tokens is not None:
             argv += ["--max-model-len", str(enabled.max_tokens)]
         if enabled.tensor_parallel_size > 1:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from meshtui.domain.errors import NotFound
-from meshtui.domain.execution import LOCAL, KubernetesExecution
+from meshtui.domain.execution import LOCAL, KubernetesExecution, looks_secret
 from meshtui.settings.objects import ObjectFolder
 from meshtui.settings.toml_file import KeyPath, Wrong
 
@@ -16,7 +16,6 @@ _NAME_PART = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _QUANTITY = re.compile(r"\d+(?:\.\d+)?(?:[kMGTPE]i?|Ki|m)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ADDRESS = re.compile(r"https?://[^\s/]+(?:/\S*)?")
-_SECRET_VARIABLE = re.compile(r"TOKEN|API_KEY|PASSWORD|SECRET", re.IGNORECASE)
 # They select pods and say whose they are.
 _OWN_PREFIXES = ("app.kubernetes.io/", "meshtui.io/")
 
@@ -102,7 +101,7 @@ def _check_environment(environment: Mapping[str, str]) -> None:
     for name in environment:
         at = ("environment", name)
         _matches(_VARIABLE, name, "the name of an environment variable", at)
-        if _SECRET_VARIABLE.search(name):
+        if looks_secret(name):
             raise Wrong(
                 "looks like a secret, which would stand in the pod for all to read: name the "
                 "connection's access_token instead",
