@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from functools import cache
 
+import msgspec
+
+from meshtui.domain.text import one_line
 from meshtui.memory.kv_tables import model_types
 from meshtui.memory.weights_context import WeightsContext
 from meshtui.memory.weights_decoder import decoder
@@ -38,7 +41,10 @@ def blueprint_of(context: WeightsContext) -> Blueprint:
             return decoder(context, traits)
     if context.text.model_type in model_types("encoders"):
         return encoder(context, classifies=False)
-    return decoder(context, Traits())
+    found = decoder(context, Traits())
+    names = ", ".join(context.configuration.architectures[:3])
+    note = f"How {one_line(names, 100) or 'the model'} is built is not known: as most decoders."
+    return msgspec.structs.replace(found, notes=[*found.notes, note])
 
 
 @cache

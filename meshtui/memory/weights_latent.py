@@ -41,6 +41,8 @@ def latent(context: WeightsContext, layer: int) -> list[Module]:
         Plain("norms", "kv_a_layernorm", rank),
         Linear("attention", f"{name}.kv_b_proj", rank, (own * (plain + values),)),
         Linear("attention", f"{name}.o_proj", own * values, (hidden,)),
+        # After loading the way up is kept a second time, split (mla_attention.py, W_UK and W_UV).
+        Plain("repacking", "W_UK_W_UV", own * (plain + values) * rank),
     ]
     if text.positive("index_topk") and builds_index(text, layer):
         modules += indexer(context, query_rank or hidden)

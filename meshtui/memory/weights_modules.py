@@ -36,12 +36,12 @@ class Plain(NamedTuple):
 
 
 class Experts(NamedTuple):
-    """`count` experts on this rank, fused into one tensor for the way up and one for the way down.
+    """`number` experts on this rank, fused into one tensor for the way up and one for the way down.
     `width` is this rank's share of the inner size."""
 
     item: str
     name: str
-    count: int
+    number: int
     hidden: int
     width: int
     gated: bool = True

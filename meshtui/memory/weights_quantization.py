@@ -14,15 +14,16 @@ from typing import Any
 from meshtui.compat.configuration import Configuration
 from meshtui.compat.quantization import Quantization
 from meshtui.domain.errors import InvalidInput
+from meshtui.memory.settings import ServingSettings
 from meshtui.memory.weights_modules import Experts, Linear
 from meshtui.memory.weights_schemes import PLAIN, Scheme
+from meshtui.memory.weights_traits import TABLE
+from meshtui.settings.shipped import first_applying, toml_data
 
 # Patterns beyond these are not looked at: matching must stay quick for hostile files.
 _MOST_PATTERNS = 20_000
 _MOST_EXPRESSIONS = 200
 _MOST_PATTERN_CHARS = 300
-# What the kernels for MXFP4 experts round the inner and the outer size to (fused_moe/oracle/mxfp4.py).
-_MXFP4_PADS = (128, 256)
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer)\.(\d{1,5})(?:\.|$)(.*)")
 # Expressions that repeat a group are left out, and the work of the others is bounded: matching can
 # take forever.
@@ -124,8 +125,9 @@ def _names(pattern: str, full: str, *, exact: bool) -> bool:
 class Quantizer:
     """Says for each module how it is stored. `notes` tell what was assumed."""
 
-    def __init__(self, configuration: Configuration, asked: str | None = None) -> None:
+    def __init__(self, configuration: Configuration, settings: ServingSettings) -> None:
         self.notes: list[str] = []
+        self._settings = settings
         self.on_load = False
         self._quantization = configuration.quantization
         self._default = PLAIN
@@ -136,14 +138,20 @@ class Quantizer:
         self._scale_bytes = 4
         self._head = False
         self._experts: Scheme | None = None
-        if configuration.text.get_str("expert_dtype") == "fp4":
+        method = self._quantization.method if self._quantization is not None else ""
+        if configuration.text.get_str("expert_dtype") == "fp4" and method == "fp8":
             self._experts = Scheme(kind="mx", bits=4)
         if configuration.text.model_type == "deepseek_v4":
             self._scale_bytes = 1
         if self._quantization is not None:
             self._read(self._quantization)
-        elif asked:
-            self._read_asked(asked)
+        elif settings.quantization:
+            self._read_asked(settings.quantization)
+
+    @classmethod
+    def none(cls) -> "Quantizer":
+        """One that leaves everything as it is."""
+        return cls(Configuration({}), ServingSettings())
 
     @property
     def plain(self) -> bool:
@@ -216,11 +224,14 @@ class Quantizer:
         elif method == "modelopt_mixed":
             self._read_table(found)
         elif method in ("mxfp4", "gpt_oss_mxfp4"):
-            self._default = Scheme(kind="mx", bits=4, pads=_MXFP4_PADS)
+            self._default = Scheme(kind="mx", bits=4, pads=_mxfp4_pads(self._settings))
             self._experts_only = True
         else:
             self._default = self._of_method(method, found)
             self._head = found.raw.get("lm_head") is True
+
+    def _of_version(self, table: str) -> Mapping[str, Any]:
+        return first_applying(toml_data(TABLE)[table], self._settings.vllm_version)
 
     def _of_method(self, method: str, found: Quantization) -> Scheme:
         if "awq" in method:
@@ -229,6 +240,7 @@ class Quantizer:
                 bits=found.bits or 4,
                 group=found.group_size or 0,
                 zero_points=found.raw.get("zero_point", True) is not False,
+                unpacks=bool(self._of_version("awq")["unpacks_zero_points"]),
             )
         if "gptq" in method or method == "marlin":
             return Scheme(
@@ -259,7 +271,9 @@ class Quantizer:
     def _of_fp8(self, found: Quantization) -> Scheme:
         if len(found.block) == 2:
             high, wide = found.block
-            return Scheme(kind="fp8-block", bits=8, block=(high, wide), scale_bytes=self._scale_bytes)  # fmt: skip
+            return Scheme(
+                kind="fp8-block", bits=8, block=(high, wide), scale_bytes=self._scale_bytes
+            )
         algorithm = found.raw.get("quant_algo")
         inner = found.raw.get("quantization")
         if isinstance(inner, Mapping):
@@ -320,6 +334,17 @@ class Quantizer:
             return
         self.on_load = True
         self.notes.append("The engine quantizes while it loads, and may need more until then.")
+
+
+def _mxfp4_pads(settings: ServingSettings) -> tuple[int, int]:
+    """What the kernel for MXFP4 experts rounds the inner and the outer size to."""
+    entry = next(
+        one
+        for one in toml_data(TABLE)["mxfp4_experts"]
+        if settings.applies(one)
+        and one.get("capability_major", settings.capability // 10) == settings.capability // 10
+    )
+    return int(entry["inner"]), int(entry["outer"])
 
 
 def _of_algorithm(algorithm: Any, group: Any) -> Scheme | None:

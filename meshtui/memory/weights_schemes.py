@@ -21,7 +21,8 @@ _BNB_GROUP = 64
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     """How one module is stored. `kind` names a row of `_LINEAR`; `group` are the elements along
     the input that share a scale (0: all), `block` the two sizes of a block of FP8 scales.
-    `zero_points` and `static` say whether zero points and scales of the inputs are kept.
+    `zero_points`, `static` and `order` say whether zero points, scales of the inputs and the order
+    of the inputs are kept, and `unpacks` that zero points are spread to 16 bits after loading.
     `pads` are what the inner and the outer size of experts are rounded up to."""
 
     kind: str
@@ -31,6 +32,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     zero_points: bool = False
     static: bool = False
     order: bool = False
+    unpacks: bool = False
     scale_bytes: int = 4
     pads: tuple[int, int] = (1, 1)
 
@@ -47,6 +49,13 @@ def linear_sizes(module: Linear, scheme: Scheme, element_bytes: int) -> list[int
     return sizes
 
 
+def repacked_bytes(module: Linear, scheme: Scheme) -> int:
+    """What repacking after loading adds to a matrix."""
+    if not (scheme.unpacks and scheme.zero_points):
+        return 0
+    return _groups(module, scheme) * sum(module.outputs) * (16 - scheme.bits) // 8
+
+
 def experts_sizes(module: Experts, scheme: Scheme, element_bytes: int) -> list[int]:
     """Bytes of each tensor of fused experts on one rank."""
     inner, outer = (
@@ -61,13 +70,13 @@ def experts_sizes(module: Experts, scheme: Scheme, element_bytes: int) -> list[i
     up = Linear(module.item, module.name, outer, up_parts)
     down = Linear(module.item, module.name, inner, (outer,))
     sizes = [
-        module.count * size
+        module.number * size
         for matrix in (up, down)
         for size in _LINEAR[scheme.kind](sum(matrix.outputs), matrix, scheme, element_bytes)
     ]
     if module.bias:
-        sizes += [module.count * sum(up_parts) * element_bytes]
-        sizes += [module.count * outer * element_bytes]
+        sizes += [module.number * sum(up_parts) * element_bytes]
+        sizes += [module.number * outer * element_bytes]
     return sizes
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from meshtui.memory.weights_modules import Blueprint, Experts, Linear, Module
 from meshtui.memory.weights_quantization import Quantizer
-from meshtui.memory.weights_schemes import PLAIN, experts_sizes, linear_sizes
+from meshtui.memory.weights_schemes import PLAIN, experts_sizes, linear_sizes, repacked_bytes
 
 _MIB = 1 << 20
 _OWN_SEGMENT = 10 * _MIB
@@ -108,6 +108,7 @@ class _Adder:
                 else:
                     scheme = quantizer.of_linear(layer, module) if module.quantized else PLAIN
                 sizes = linear_sizes(module, scheme, width)
+                tally.add("repacking", repacked_bytes(module, scheme))
             elif isinstance(module, Experts):
                 sizes = experts_sizes(module, quantizer.of_experts(layer, module), width)
             else:

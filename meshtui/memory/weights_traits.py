@@ -18,9 +18,9 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 
     A `Flag` is a fixed answer, or the values of the configuration that give it, the first that is
     there. `norms` is how many a layer has, `qk_norm` whether queries and keys have a norm of a
-    head's size (`head`) or of all heads (`all`). `shared_expert` says
-    that a layer with experts has one for all tokens. `positions` is 1 for a table of learned positions,
-    and one more for every row that it has in addition. `tied` is the class's own answer where the
+    head's size (`head`) or of all heads (`all`). `shared_expert` says that a layer with experts has
+    one for all tokens. `positions` is 1 for a table of learned positions, and one more for every
+    row that it has in addition. `tied` is the class's own answer where the
     configuration gives none.
     """
 

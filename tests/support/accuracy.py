@@ -10,6 +10,7 @@ from meshtui.domain.memory import GIB
 from meshtui.memory.gpus import gpus
 from meshtui.memory.kv_cache import kv_cache
 from meshtui.memory.settings import ServingSettings
+from meshtui.memory.weights import estimate_weights
 from tests.support.memory_data import Record, configuration, oracle_rows, records
 from tests.support.overhead_fit import LeftOut, left_out_errors, left_out_pools
 
@@ -53,6 +54,48 @@ def kv_of_requests(lengths: Sequence[int] | None = None) -> Accuracy:
                 errors.append((cached.bytes_for(int(length)) / needed - 1) * 100)
                 models.add(row["model"])
     return Accuracy("KV cache of a request", tuple(errors), len(models))
+
+
+def weights_of_engine() -> Accuracy:
+    """Parameters and buffers of one rank, against vLLM 0.32 itself."""
+    errors: list[float] = []
+    models = set()
+    for row in oracle_rows():
+        found = configuration(row["model"])
+        if "param_bytes" not in row or found is None:
+            continue
+        settings = ServingSettings(
+            gpu=gpus()[row["gpu"]], vllm_version=row["vllm"], tensor_parallel_size=row["tp"]
+        )
+        # What is added when the weights are there is not in the engine's figure.
+        after = ("allocator", "repacking")
+        items = estimate_weights(found, settings).items
+        size = sum(item.likely_bytes for item in items if item.name not in after)
+        errors.append((size / (row["param_bytes"] + row["buffer_bytes"]) - 1) * 100)
+        models.add(row["model"])
+    return Accuracy("Weights of a rank", tuple(errors), len(models))
+
+
+def weights_of_logs() -> Accuracy:
+    """What "Model loading took" says, against the estimate from the configuration alone."""
+    errors: list[float] = []
+    models = set()
+    for record in records():
+        seen = record.gib("weights_gib")
+        if seen is None or record.configuration is None:
+            continue
+        size = estimate_weights(record.configuration, weights_settings(record)).likely_bytes
+        errors.append((size / GIB / seen - 1) * 100)
+        models.add(record.model)
+    return Accuracy("Model loading took", tuple(errors), len(models))
+
+
+def weights_settings(record: Record) -> ServingSettings:
+    """A log's settings, with the quantization that it asked for beyond the checkpoint's own."""
+    known = record.configuration
+    if known is None or known.quantization is not None or not record.said.get("quantization"):
+        return record.settings
+    return msgspec.structs.replace(record.settings, quantization=record.said["quantization"])
 
 
 def concurrencies() -> Accuracy:
