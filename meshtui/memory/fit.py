@@ -106,6 +106,7 @@ def changes(
 ) -> list[Change]:
     """What would make the model fit, one setting changed at a time; each was tried."""
     found: list[Change] = []
+    weights_once = _by_ranks(weights_of)
     if failed.longest >= _SHORTEST and failed.longest < failed.max_tokens:
         found.append(
             Change(
@@ -118,7 +119,7 @@ def changes(
     def works(**changed: object) -> bool:
         tried = msgspec.structs.replace(settings, **changed)
         try:
-            return fit(configuration, tried, weights_of, with_changes=False).fits
+            return fit(configuration, tried, weights_once, with_changes=False).fits
         except InvalidInput:
             return False
 

@@ -11,6 +11,7 @@ from meshtui.memory.gpus import gpus
 from meshtui.memory.kv_cache import kv_cache
 from meshtui.memory.overhead import overheads
 from meshtui.memory.settings import ServingSettings
+from meshtui.memory.weights import estimate_weights
 from tests.bench.measure import TABLES
 from tests.support.accuracy import (
     Accuracy,
@@ -18,12 +19,15 @@ from tests.support.accuracy import (
     concurrencies,
     kv_of_requests,
     pools,
+    pools_with_weights,
     table,
     verdicts,
+    weights_of_engine,
+    weights_of_logs,
 )
 from tests.support.memory_data import all_configurations, configuration
 
-ESTIMATE_S = 0.005
+ESTIMATE_S = 0.02
 
 
 def shown(title: str, rows: list[Accuracy], note: str = "") -> None:
@@ -46,14 +50,24 @@ def test_kv_cache_against_the_engine() -> None:
     assert middle(rows[3]) <= 0.5 and worst(rows[3]) <= 2
 
 
+def test_weights_against_the_engine_and_logs() -> None:
+    rows = [weights_of_engine(), weights_of_logs()]
+    shown("Weights: estimate from the configuration against vLLM", rows)
+    for row in rows:
+        errors = sorted(abs(error) for error in row.errors)
+        assert middle(row) <= 0.1
+        assert errors[int(len(errors) * 0.95)] <= 1
+
+
 def test_pools_of_models_left_out_of_the_fit() -> None:
-    rows = [activations(), pools()]
+    rows = [activations(), pools(), pools_with_weights()]
     judged = verdicts()
     right = sum(verdict.right for verdict in judged)
     missed = sorted({verdict.model for verdict in judged if not verdict.right})
     note = f"\nStarts and failures: {right} of {len(judged)} right; missed: {', '.join(missed)}"
     shown("Memory beside weights, each model left out of the fit in turn", rows, note)
-    assert middle(rows[1]) <= 2 and worst(rows[1]) <= 5
+    for row in rows[1:]:
+        assert middle(row) <= 2 and worst(row) <= 5
     assert right >= 0.95 * len(judged)
 
 
@@ -74,6 +88,7 @@ def test_an_estimate_is_quick() -> None:
             cached.longest_that_fits(20 * GIB)
             cached.bytes_for(8192)
             overheads(model, settings, 8192)
+            estimate_weights(model, settings)
         times.append(time.process_time() - before)
     times.sort()
     middle_ms, worst_ms = times[len(times) // 2] * 1e3, times[-1] * 1e3

@@ -128,6 +128,24 @@ def pools() -> Accuracy:
     return of_left_out("KV pool, model left out", left_out_pools(records()))
 
 
+def pools_with_weights() -> Accuracy:
+    """The whole budget: weights from the configuration, the rest from constants that did not see
+    the model."""
+    return of_left_out(
+        "KV pool, weights estimated too", left_out_pools(records(), estimated_weights)
+    )
+
+
+def estimated_weights(record: Record) -> float | None:
+    """The weights of a log's model in GiB, from its configuration; None where that is not known."""
+    if record.configuration is None:
+        return None
+    try:
+        return estimate_weights(record.configuration, weights_settings(record)).likely_bytes / GIB
+    except InvalidInput:
+        return None
+
+
 def activations() -> Accuracy:
     found = [one for one in left_out_errors(records()) if one.part == "activations"]
     return of_left_out("Activations, model left out", found)
@@ -146,10 +164,11 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def verdicts() -> list[Verdict]:
-    """Of each log that gives enough to say: from the constants that did not see the model where
-    weights and GPU are known, else from the pool that the log prints."""
+    """Of each log that gives enough to say: from estimated weights and the constants that did not
+    see the model where the GPU is known, else from the pool that the log prints."""
     predicted_pools = {
-        (one.model, one.version, one.seen): one.predicted for one in left_out_pools(records())
+        (one.model, one.version, one.seen): one.predicted
+        for one in left_out_pools(records(), estimated_weights)
     }
     found = []
     for record in records():

@@ -1,6 +1,6 @@
 """The fit of the overhead constants, and how far it is off for models that it did not see."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from typing import Any
 
@@ -99,12 +99,20 @@ def left_out_errors(records: Sequence[Record]) -> list[LeftOut]:
     return errors
 
 
-def left_out_pools(records: Sequence[Record]) -> list[LeftOut]:
-    """The KV pool of each start on a GPU and release that the fit covers, from the logged weights
-    and constants that were fitted without the model."""
+def logged_weights(record: Record) -> float | None:
+    """What a log says that loading took, in GiB."""
+    return record.gib("weights_gib")
+
+
+def left_out_pools(
+    records: Sequence[Record], weights_of: Callable[[Record], float | None] = logged_weights
+) -> list[LeftOut]:
+    """The KV pool of each start on a GPU and release that the fit covers, from the weights (GiB)
+    that `weights_of` gives and constants that were fitted without the model."""
     found = []
     for record in records:
-        weights, pool = record.gib("weights_gib"), record.gib("available_kv_gib")
+        pool = record.gib("available_kv_gib")
+        weights = weights_of(record) if record.gib("weights_gib") is not None else None
         settings, configuration = record.settings, record.configuration
         if configuration is None or weights is None or pool is None or not record.started:
             continue

@@ -4,7 +4,6 @@ import json
 import time
 from typing import Any
 
-import msgspec
 import pytest
 
 from meshtui.compat.configuration import read_configuration
@@ -12,17 +11,12 @@ from meshtui.domain.errors import InvalidInput
 from meshtui.memory.fit import fit
 from meshtui.memory.gpus import gpus
 from meshtui.memory.settings import ServingSettings
+from meshtui.memory.weights import estimate_weights
 from tests.support.memory_data import all_configurations
 from tests.support.mutations import every_field_wrong, mutated
 
 # A generous bound for one estimate of a spoilt configuration, in seconds of this process.
 QUICK_S = 0.5
-
-
-class Weights(msgspec.Struct, frozen=True):
-    low_bytes: int = 10**9
-    likely_bytes: int = 10**9
-    high_bytes: int = 10**9
 
 
 def judge(config: dict[str, Any], seed: int) -> bool:
@@ -35,10 +29,11 @@ def judge(config: dict[str, Any], seed: int) -> bool:
     )
     before = time.process_time()
     try:
+        model = read_configuration({"config.json": json.dumps(config).encode()})
         found = fit(
-            read_configuration({"config.json": json.dumps(config).encode()}),
+            model,
             settings,
-            lambda tried: Weights(),
+            lambda tried: estimate_weights(model, tried),
             with_changes=seed % 5 == 0,
         )
     except InvalidInput as refusal:
