@@ -19,6 +19,12 @@ def run(words: list[str]) -> int:
     noun.verb("list", _list, "all connections")
     show = noun.verb("show", _show, "one connection and its enabled models")
     show.add_argument("name", metavar="NAME")
+    rbac = noun.verb("rbac", _rbac, "print the Role that it needs on its cluster", connect=False)
+    rbac.add_argument("name", metavar="NAME", help="a connection, or an execution config")
+    whom = rbac.add_mutually_exclusive_group()
+    whom.add_argument("--user", help="also bind the Role to this user")
+    whom.add_argument("--group", help="also bind the Role to this group")
+    whom.add_argument("--service-account", help="also bind the Role to this service account")
     return noun.run(words)
 
 
@@ -90,3 +96,9 @@ async def _show(client: ControllerClient, arguments: argparse.Namespace) -> int:
         )
     )
     return exit_codes.OK
+
+
+async def _rbac(client: ControllerClient, arguments: argparse.Namespace) -> int:
+    from meshtui.cli.kubernetes import rbac  # a tenth of a second that the others save
+
+    return await rbac(client, arguments)

@@ -37,6 +37,22 @@ def run(words: list[str]) -> int:
     logs.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
     logs.add_argument("-n", "--tail", type=int, default=1000, metavar="LINES")
     logs.add_argument("--previous", action="store_true", help="the log of the start before")
+    manifest = noun.verb(
+        "manifest", _manifest, "print a server's objects for a cluster", connect=False
+    )
+    manifest.add_argument("model", metavar="MODEL", help="org/name or org/name@revision")
+    manifest.add_argument("--connection", help="needed where several connections enable the model")
+    manifest.add_argument("--execution", help="an execution config other than the connection's")
+    manifest.add_argument(
+        "--with-secret",
+        action="store_true",
+        help="print the Secret, too, with a fresh API key and the connection's token",
+    )
+    manifest.add_argument(
+        "--fetch-job",
+        action="store_true",
+        help="print the Job that fetches the model into the volume instead",
+    )
     return noun.run(words)
 
 
@@ -160,6 +176,12 @@ async def _logs(client: ControllerClient, arguments: argparse.Namespace) -> int:
         async for line in lines:
             print_json({"line": line}) if arguments.json else print(line, flush=arguments.follow)
     return exit_codes.OK
+
+
+async def _manifest(client: ControllerClient, arguments: argparse.Namespace) -> int:
+    from meshtui.cli.kubernetes import manifest  # a tenth of a second that the others save
+
+    return await manifest(client, arguments)
 
 
 async def _named(client: ControllerClient, name: str) -> ServerStatus:

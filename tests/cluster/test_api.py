@@ -9,6 +9,7 @@ import pytest
 from meshtui.deploy.kubernetes.api import Cluster, Json, contexts
 from meshtui.deploy.kubernetes.errors import ClusterError
 from meshtui.domain.errors import InvalidInput
+from tests.cluster.accounts import account_config, account_token
 from tests.cluster.conftest import Access
 from tests.cluster.control_plane import ControlPlane
 
@@ -48,8 +49,8 @@ async def test_objects_are_applied_changed_and_deleted(cluster: Cluster, namespa
 async def test_a_permission_that_is_missing_is_named(
     cluster: Cluster, namespace: str, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = await account_token(cluster, namespace, "guest")
-    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig_for(token)))
+    config = await account_config(cluster, control_plane, namespace, "guest")
+    monkeypatch.setenv("KUBECONFIG", str(config))
     guest = await Cluster.connect("tests")
     try:
         with pytest.raises(ClusterError) as refused:
@@ -60,20 +61,6 @@ async def test_a_permission_that_is_missing_is_named(
     assert why.failure_id == "k8s-rbac"
     assert f"system:serviceaccount:{namespace}:guest may not list deployments.apps" in why.cause
     assert "meshtui connection rbac" in why.fix
-
-
-async def account_token(cluster: Cluster, namespace: str, name: str) -> str:
-    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
-    await cluster.create(
-        accounts, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
-    )
-    request: Json = {
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {"expirationSeconds": 3600},
-    }
-    answer = await cluster.create(f"{accounts}/{name}/token", request)
-    return str(answer["status"]["token"])
 
 
 async def test_an_expired_login_is_read_anew_and_then_explained(
