@@ -31,7 +31,11 @@ _CONTROLLERS = "*,-node-lifecycle-controller,-node-ipam-controller,-node-route-c
 
 
 class ControlPlane:
-    """Start it once, stop it at the end: its processes die with this one in any case."""
+    """Start it once, stop it at the end: its processes die with this one in any case.
+
+    They die with the *thread* that starts them, as the kernel counts parents: call it from the
+    main thread, which blocks until they answer.
+    """
 
     def __init__(self, folder: Path, binaries: Binaries) -> None:
         self._folder = folder

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -99,7 +99,7 @@ class Cluster:
         async with self._answer("GET", path, query, None, None, _timeout()) as answer:
             return (await answer.read()).decode("utf-8", "replace")
 
-    async def lines(self, path: str, **query: str) -> AsyncIterator[bytes]:
+    async def lines(self, path: str, **query: str) -> AsyncGenerator[bytes, None]:
         """The lines of an answer that goes on (a watch, a followed log). Ends where the server
         ends it; raises `ClusterError` where it breaks off."""
         timeout = aiohttp.ClientTimeout(
