@@ -1,6 +1,6 @@
 """What every screen has: a header with tabs and the live state, a footer with what is possible."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -14,6 +14,7 @@ from textual.style import Style
 from textual.widget import Widget
 
 from meshtui.domain.controller import ControllerEvent
+from meshtui.domain.model_cache import Transfer
 from meshtui.domain.server import Phase
 from meshtui.domain.text import one_line
 
@@ -129,10 +130,23 @@ def live_parts(state: State) -> list[Live]:
     ):
         if count:
             parts.append(Live(sign, tone, f"{count} {word}", to_servers))
+    if running := state.running_transfers:
+        sign, tone = words.transfer_sign(running[0])
+        parts.append(Live(sign, tone, transfers_text(running), "app.go('cache')"))
     if problems := state.problems:
         found = words.plural(len(problems), "problem")
         parts.append(Live(words.ATTENTION, "$warning bold", found, to_problems))
     return parts or [Live(words.ABSENT, "$muted", "no servers", to_servers)]
+
+
+def transfers_text(running: Sequence[Transfer]) -> str:
+    """How far all of them are together, and how fast: `43% 212 MB/s`."""
+    known = [transfer for transfer in running if transfer.total_bytes]
+    total = sum(transfer.total_bytes or 0 for transfer in known)
+    done = sum(transfer.done_bytes for transfer in known)
+    rate = sum(transfer.rate_bytes_s for transfer in running)
+    parts = [words.percent(done / total) if total else words.transferring(running[0].kind)]
+    return " ".join([*parts, words.rate(rate)] if rate else parts)
 
 
 class Footer(Widget):

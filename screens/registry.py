@@ -31,4 +31,5 @@ class Entry:
 SCREENS = (
     Entry("studio", "Studio", "1", "f2", "studio.screen:StudioScreen"),
     Entry("servers", "Servers", "2", "f3", "servers.screen:ServersScreen"),
+    Entry("cache", "Cache", "3", "f4", "cache.screen:CacheScreen"),
 )

@@ -1,10 +1,14 @@
 """What the screens show: a plain copy of the controller's state, kept up by its events."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from meshtui.domain.connection import BrokenObject, Connection
 from meshtui.domain.controller import (
+    CacheEntryChanged,
+    CacheEntryRemoved,
+    CacheUsageChanged,
     ConnectionsChanged,
     ControllerEvent,
     ControllerInfo,
@@ -15,7 +19,10 @@ from meshtui.domain.controller import (
     RuntimeChanged,
     ServerChanged,
     ServerRemoved,
+    TransferChanged,
+    TransferRemoved,
 )
+from meshtui.domain.model_cache import CacheEntry, CacheUsage, Transfer, TransferState
 from meshtui.domain.runtime import BuildPhase, RuntimeStatus
 from meshtui.domain.server import Phase, ServerStatus
 from meshtui.domain.text import one_line
@@ -44,6 +51,14 @@ class State:
     runtimes: dict[str, RuntimeStatus] = field(default_factory=dict)
     endpoint: EndpointStatus = field(default_factory=lambda: EndpointStatus(on=False))
     theme_problems: tuple[str, ...] = ()
+    cache: CacheUsage | None = None
+    transfers: dict[str, Transfer] = field(default_factory=dict)
+    # There may be thousands, so they are asked for when a screen first needs them, and again
+    # after each overview; None: they never were.
+    entries: dict[str, CacheEntry] | None = None
+    entries_are_old: bool = True
+    # What was told of entries since they were asked for; None: nobody waits for them.
+    _told: list[CacheEntryChanged | CacheEntryRemoved] | None = None
 
     def apply(self, event: ControllerEvent) -> None:
         """Takes in one event."""
@@ -54,6 +69,9 @@ class State:
                 self.models, self.endpoint = event.models, event.endpoint
                 self.servers = {server.id: server for server in event.servers}
                 self.runtimes = {runtime.name: runtime for runtime in event.runtimes}
+                self.transfers = {transfer.id: transfer for transfer in event.transfers}
+                self.cache = event.cache
+                self.entries_are_old, self._told = True, None
             case ServerChanged(server):
                 self.servers[server.id] = server
             case ServerRemoved(server_id):
@@ -64,8 +82,39 @@ class State:
                 self.connections, self.broken, self.models = connections, broken, models
             case EndpointChanged(endpoint):
                 self.endpoint = endpoint
+            case CacheUsageChanged(usage):
+                self.cache = usage
+            case CacheEntryChanged() | CacheEntryRemoved():
+                if self._told is not None:
+                    self._told.append(event)
+                self._apply_to_entries(event)
+            case TransferChanged(transfer):
+                self.transfers[transfer.id] = transfer
+            case TransferRemoved(transfer_id):
+                self.transfers.pop(transfer_id, None)
             case _:
                 pass
+
+    def await_entries(self) -> None:
+        """The entries were asked for: what is told from now on may be newer than the answer."""
+        self._told = []
+
+    def take_entries(self, entries: Iterable[CacheEntry]) -> None:
+        """Takes in the answer. One that an overview has overtaken is only the best there is."""
+        told, self._told = self._told, None
+        self.entries = {entry.model: entry for entry in entries}
+        self.entries_are_old = told is None
+        for event in told or ():
+            self._apply_to_entries(event)
+
+    def _apply_to_entries(self, event: CacheEntryChanged | CacheEntryRemoved) -> None:
+        if self.entries is None:
+            return
+        match event:
+            case CacheEntryChanged(entry):
+                self.entries[entry.model] = entry
+            case CacheEntryRemoved(model):
+                self.entries.pop(model, None)
 
     def server_of(self, connection: str, model: str) -> ServerStatus | None:
         """The server of an enabled model, as it is now."""
@@ -98,6 +147,15 @@ class State:
         return [server for server in self.servers.values() if not server.phase.is_over]
 
     @property
+    def live_transfers(self) -> list[Transfer]:
+        """What goes on with the cache, and what waits for its turn."""
+        return [transfer for transfer in self.transfers.values() if not transfer.state.is_over]
+
+    @property
+    def running_transfers(self) -> list[Transfer]:
+        return [t for t in self.transfers.values() if t.state is TransferState.RUNNING]
+
+    @property
     def builds(self) -> list[RuntimeStatus]:
         return [r for r in self.runtimes.values() if r.phase is BuildPhase.BUILDING]
 
@@ -114,4 +172,6 @@ class State:
             for runtime in self.runtimes.values()
             if runtime.phase is BuildPhase.FAILED and runtime.explanation
         ]
+        if self.cache and self.cache.problem:
+            lines.append(f"{self.cache.root}: {self.cache.problem}")
         return [one_line(line) for line in (*lines, *self.theme_problems)]

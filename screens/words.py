@@ -2,12 +2,15 @@
 
 import time
 
+from meshtui.domain.model_cache import Transfer, TransferKind, TransferState
 from meshtui.domain.runtime import BuildPhase
 from meshtui.domain.server import Phase, ServerStatus
 from meshtui.domain.task import Engine
 
 # Each state has a sign besides its colour, so that 16 colours and NO_COLOR lose nothing.
 READY, WORKING, FAILED, ABSENT, ATTENTION = "●", "◐", "✗", "○", "!"
+# What comes into the cache, and what goes out of it.
+COMING, GOING = "⇣", "⇡"
 
 _ORDER = (
     Phase.QUEUED,
@@ -51,6 +54,26 @@ _DOING = {
     Phase.FAILED: "failed",
 }
 
+_TASKS = {
+    "text-generation": "chat",
+    "image-text-to-text": "vision",
+    "feature-extraction": "embedding",
+    "sentence-similarity": "embedding",
+    "text-ranking": "rerank",
+    "text-classification": "classify",
+    "text-to-image": "image",
+}
+
+_TRANSFERRING = {
+    TransferKind.DOWNLOAD: ("downloading", "downloaded"),
+    TransferKind.IMPORT: ("importing", "imported"),
+    TransferKind.EXPORT: ("exporting", "exported"),
+    TransferKind.BUILD: ("building", "built"),
+    TransferKind.ADOPT: ("adopting", "adopted"),
+    TransferKind.VERIFY: ("verifying", "verified"),
+    TransferKind.DELETE: ("deleting", "deleted"),
+}
+
 
 def to_do(phase: Phase) -> str:
     """The phase as a step of a plan."""
@@ -87,6 +110,39 @@ def build_sign(phase: BuildPhase) -> tuple[str, str]:
         BuildPhase.READY: (READY, "$success"),
         BuildPhase.FAILED: (FAILED, "$error"),
     }[phase]
+
+
+def transfer_sign(transfer: Transfer) -> tuple[str, str]:
+    """The sign of what goes on with the cache and the theme variable of its colour."""
+    match transfer.state:
+        case TransferState.DONE:
+            return READY, "$success"
+        case TransferState.FAILED:
+            return FAILED, "$error"
+        case TransferState.CANCELLED:
+            return ABSENT, "$muted"
+    tone = "$warning" if transfer.state is TransferState.RUNNING else "$muted"
+    match transfer.kind:
+        case TransferKind.VERIFY | TransferKind.DELETE:
+            return WORKING, tone
+        case TransferKind.EXPORT:
+            return GOING, tone
+    return COMING, tone
+
+
+def transferring(kind: TransferKind) -> str:
+    """The kind as what is going on: `downloading`."""
+    return _TRANSFERRING[kind][0]
+
+
+def transferred(kind: TransferKind) -> str:
+    """The kind as what was done: `downloaded`."""
+    return _TRANSFERRING[kind][1]
+
+
+def task(tag: str | None) -> str:
+    """What a model is for, in one word where the Hub's tag has a usual one."""
+    return _TASKS.get(tag, tag) if tag else "–"
 
 
 def phase_text(server: ServerStatus) -> str:
@@ -141,15 +197,20 @@ def time_of_day(epoch: float) -> str:
 
 
 def size(count_bytes: int | None) -> str:
-    """Bytes in decimal units: `270 MB`, `16.1 GB`."""
+    """Bytes in decimal units: `270 MB`, `16.1 GB`, `412 GB`."""
     if count_bytes is None:
         return "–"
     value = float(count_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
-            return f"{value:.0f} {unit}" if unit != "GB" else f"{value:.1f} GB"
+            return f"{value:.1f} GB" if unit == "GB" and value < 99.95 else f"{value:.0f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def rate(bytes_s: float) -> str:
+    """`212 MB/s`."""
+    return f"{size(int(bytes_s))}/s"
 
 
 def short_time(seconds: float | None) -> str:

@@ -1,8 +1,8 @@
 """A table of which only the visible rows are ever drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from rich.style import Style as RichStyle
 from textual import events
@@ -17,18 +17,34 @@ from .tones import Part, Tones
 from .wrapping import fit_cells
 
 _GAP = 2
+# Left free at the right, where the scrollbar may be.
+_SPARE = 1
 
 
 @dataclass(frozen=True)
 class Column:
     """`width` is what it needs; the columns with a larger `most` share what is left, up to that.
-    Where the room is too small the columns with the highest `drop` go first (0: never)."""
+    Where the room is too small the columns with the highest `drop` go first (0: never). `fit`
+    makes a text exactly as wide as it is told."""
 
     title: str
     width: int
     most: int = 0
     right: bool = False
     drop: int = 0
+    fit: Callable[[str, int], str] = fit_cells
+
+
+class AnyRow(Protocol):
+    """What a table shows; `cells` are only asked for where the row is visible."""
+
+    @property
+    def key(self) -> str:
+        """Identifies the row across updates."""
+
+    @property
+    def cells(self) -> tuple[Part, ...]:
+        """One cell a column."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,9 @@ class Table(ScrollView, can_focus=True):
         Binding("end", "move(1000000)", "Last", show=False, id="table.last"),
     ]
 
+    # Whether the row that keys act on is seen while the focus is elsewhere.
+    KEEPS_CURSOR: ClassVar[bool] = False
+
     cursor: reactive[int] = reactive(0)
 
     class Moved(Message):
@@ -62,45 +81,84 @@ class Table(ScrollView, can_focus=True):
 
         key: str
 
+    @dataclass
+    class TitleClicked(Message):
+        """The title of a column was clicked; `column` is its number."""
+
+        column: int
+
     def __init__(
         self, columns: Sequence[Column], *, empty: str = "", id: str | None = None
     ) -> None:
         super().__init__(id=id)
         self._columns = tuple(columns)
         self._empty = empty
-        self._rows: tuple[Row, ...] = ()
+        self._rows: tuple[AnyRow, ...] = ()
         self._layout: tuple[tuple[int, int], ...] = ()
+        self._order: tuple[int, str] | None = None
+        self._wanted: str | None = None
         self._tones = Tones(self)
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[AnyRow, ...]:
         return self._rows
+
+    @property
+    def empty(self) -> str:
+        """What stands there when there are no rows."""
+        return self._empty
+
+    @empty.setter
+    def empty(self, text: str) -> None:
+        if text != self._empty:
+            self._empty = text
+            self.refresh()
+
+    @property
+    def shown_columns(self) -> tuple[int, ...]:
+        """The numbers of the columns for which there is room."""
+        return tuple(i for i, _width in self._layout)
+
+    def show_order(self, column: int, sign: str) -> None:
+        """Puts the sign behind that column's title."""
+        self._order = column, sign
+        self.refresh()
 
     @property
     def current(self) -> str | None:
         """The key of the row with the cursor."""
         return self._rows[self.cursor].key if self.cursor < len(self._rows) else None
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[AnyRow]) -> None:
         """Replaces the rows; the cursor stays on its row."""
         rows = tuple(rows)
         if rows == self._rows:
             return
-        key = self.current
+        key, before = self.current, self.current
         self._rows = rows
-        keys = [row.key for row in rows]
-        self.cursor = keys.index(key) if key in keys else min(self.cursor, max(0, len(rows) - 1))
         self.virtual_size = Size(self.size.width, len(rows) + 1)
+        keys = [row.key for row in rows]
+        if self._wanted in keys:
+            key, self._wanted = self._wanted, None
+        self.cursor = keys.index(key) if key in keys else min(self.cursor, max(0, len(rows) - 1))
         self.refresh()
-        if self.current != key:
+        if self.current != before:
             self.post_message(self.Moved())
+
+    def go_to(self, key: str) -> None:
+        """Puts the cursor on that row, now or as soon as it is there."""
+        keys = [row.key for row in self._rows]
+        if key in keys:
+            self.cursor = keys.index(key)
+        else:
+            self._wanted = key
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return max(len(self._rows), 1) + 1
 
     def on_resize(self, _event: events.Resize) -> None:
         self.virtual_size = Size(self.size.width, len(self._rows) + 1)
-        self._layout = self._lay_out(self.size.width - 3)
+        self._layout = self._lay_out(self.size.width - 1 - len(self.lead(None)[0]) - _SPARE)
 
     def _lay_out(self, room: int) -> tuple[tuple[int, int], ...]:
         """Which columns are shown, and how wide."""
@@ -127,36 +185,54 @@ class Table(ScrollView, can_focus=True):
             widths[growing[0]] = max(6, widths[growing[0]] - over)
         return tuple((i, widths[i]) for i in shown)
 
+    def lead(self, row: AnyRow | None) -> Part:
+        """What stands before the first column; of the same width for every row and the titles."""
+        return " ", ""
+
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         base = self.rich_style
         if y == 0:
-            titles = tuple((column.title, "$muted") for column in self._columns)
-            return self._line(titles, base, "", width)
+            titles = tuple((self._title(i), "$muted") for i in range(len(self._columns)))
+            return self._line(titles, base, "", self.lead(None), width, of_titles=True)
         number = y - 1 + self.scroll_offset.y
         if number >= len(self._rows):
             if y == 1 and not self._rows:
                 return self._tones.strip([("   ", ""), (self._empty, "$muted")], base, width)
             return Strip.blank(width, base)
-        chosen = number == self.cursor
-        chosen = chosen and self.has_focus
-        if chosen:
+        row = self._rows[number]
+        here = number == self.cursor
+        edge = "▌" if here and (self.has_focus or self.KEEPS_CURSOR) else ""
+        cells, lead = row.cells, self.lead(row)
+        if here and self.has_focus:
             ansi = self.app.native_ansi_color
             base += self._tones["reverse" if ansi else "$strong on $cursor-line"]
-        cells = self._rows[number].cells
-        if chosen and self.app.native_ansi_color:
-            cells = tuple((text, "") for text, _tone in cells)
-        return self._line(cells, base, "▌" if chosen else "", width)
+            if ansi:
+                cells, lead = tuple((text, "") for text, _tone in cells), (lead[0], "")
+        return self._line(cells, base, edge, lead, width)
 
-    def _line(self, cells: tuple[Part, ...], base: RichStyle, mark: str, width: int) -> Strip:
-        parts: list[Part] = [(f"{mark:1}", "$primary" if self.has_focus else "$faint")]
+    def _title(self, column: int) -> str:
+        title = self._columns[column].title
+        return f"{title}{self._order[1]}" if self._order and self._order[0] == column else title
+
+    def _line(
+        self,
+        cells: tuple[Part, ...],
+        base: RichStyle,
+        edge: str,
+        lead: Part,
+        width: int,
+        *,
+        of_titles: bool = False,
+    ) -> Strip:
+        parts: list[Part] = [(f"{edge:1}", "$primary" if self.has_focus else "$faint"), lead]
         for number, (i, cell_width) in enumerate(self._layout):
             column, (text, tone) = self._columns[i], cells[i]
-            fitted = fit_cells(text, cell_width)
+            fitted = (fit_cells if of_titles else column.fit)(text, cell_width)
             if column.right:
                 kept = fitted.rstrip(" ")
                 fitted = " " * (len(fitted) - len(kept)) + kept
-            parts.append((" " * (_GAP if number else 1), ""))
+            parts.append((" " * _GAP if number else "", ""))
             parts.append((fitted, tone))
         return self._tones.strip(parts, base, width)
 
@@ -177,12 +253,23 @@ class Table(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         number = event.y - 1 + self.scroll_offset.y
-        if event.y > 0 and number < len(self._rows):
+        if event.y == 0:
+            self._title_clicked(event.x)
+        elif number < len(self._rows):
             if number == self.cursor:
                 self.action_open()
             self.cursor = number
 
+    def _title_clicked(self, x: int) -> None:
+        end = 1 + len(self.lead(None)[0])
+        for i, width in self._layout:
+            end += width + _GAP
+            if x < end:
+                self.post_message(self.TitleClicked(i))
+                return
+
     def action_move(self, rows: int) -> None:
+        self._wanted = None
         self.cursor += rows
 
     def action_page(self, direction: int) -> None:
