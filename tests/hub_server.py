@@ -143,19 +143,21 @@ class HubServer:
                 sha256 = hashlib.sha256(data).hexdigest()
                 sibling["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 130}
             siblings.append(sibling)
-        return web.json_response(
-            {
-                "id": repo.id,
-                "modelId": repo.id,
-                "sha": repo.commit,
-                "private": repo.private,
-                "gated": "manual" if repo.gated else False,
-                "lastModified": "2026-11-01T12:30:00.000Z",
-                "tags": [],
-                "siblings": siblings,
-                **repo.facts,
-            }
-        )
+        said = {
+            "id": repo.id,
+            "modelId": repo.id,
+            "sha": repo.commit,
+            "private": repo.private,
+            "gated": "manual" if repo.gated else False,
+            "lastModified": "2026-11-01T12:30:00.000Z",
+            "tags": [],
+            "siblings": siblings,
+            **repo.facts,
+        }
+        etag = f'W/"{hashlib.sha1(repr(said).encode()).hexdigest()}"'
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers={"ETag": etag})
+        return web.json_response(said, headers={"ETag": etag})
 
     def _moved(self, request: web.Request) -> web.Response | None:
         old = request.match_info["id"]
@@ -234,10 +236,13 @@ class HubServer:
         if fault and fault.status:
             return web.Response(status=fault.status, headers=fault.headers)
         start, status = 0, 200
-        asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
         if asked and not (fault and fault.ignore_range):
             start, status = int(asked[1]), 206
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            whole = len(data)
+            if asked[2]:
+                data = data[: int(asked[2]) + 1]
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{whole}"
             if start >= len(data):
                 return web.Response(status=416)
         if fault and fault.corrupt:

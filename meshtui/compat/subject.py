@@ -54,15 +54,14 @@ class SubjectFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """What the Hub said when it was asked: `refusal` is its reason, with what helps. `answered` is
-    False where it gave no answer that means anything for the model: it could not be reached, is
-    overloaded or down."""
+    """What the Hub said when it was asked: `refusal` is its reason, with what helps. `stale` is
+    why it could not be asked again, so that what it said before stands in."""
 
     gated: bool = False
     private: bool = False
     refusal: str | None = None
     fix: str = ""
-    answered: bool = True
+    stale: str | None = None
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True, dict=True):

@@ -4,7 +4,6 @@ import asyncio
 import functools
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,15 +13,16 @@ import msgspec
 
 from meshtui.cache.store import ModelStore
 from meshtui.compat.sources.folder import (
-    Signature,
     signature_of,
     subject_of_entry,
     subject_of_folder,
 )
+from meshtui.compat.sources.hub import WANTED, subject_of_look
+from meshtui.controller.check_kept import Kept
 from meshtui.controller.check_place import PlannedRuntime, runtime_for
 from meshtui.domain.check import CheckReport, CheckWishes
 from meshtui.domain.connection import Connection, EnabledModel
-from meshtui.domain.errors import InvalidInput, MeshtuiError, NotFound, Unavailable
+from meshtui.domain.errors import InvalidInput, MeshtuiError, Unavailable
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import RuntimeDefinition, RuntimeStatus
 from meshtui.domain.text import one_line
@@ -32,6 +32,12 @@ from meshtui.engines.check.known import Known
 from meshtui.engines.check.verdict import check, failed
 from meshtui.engines.gpus_here import GpusHere, look_at_gpus
 from meshtui.engines.machine import detect
+from meshtui.hub.look import look, token_of
+from meshtui.hub.looks import Look, Looks, key_of
+from meshtui.hub.reach import reach_of
+from meshtui.hub.together import together
+from meshtui.settings import paths
+from meshtui.settings.downloads import connection_for
 
 T = TypeVar("T")
 _LOGGER = logging.getLogger(__name__)
@@ -41,6 +47,9 @@ _MOST_KEPT_BYTES = 96 * 1024 * 1024
 _THREADS = 4
 # Asking the driver takes tenths of a second; what is free changes in seconds.
 _GPUS_FRESH_S = 5.0
+# Who turns a knob must not wait for the Hub each time.
+_HUB_FRESH_S = 60.0
+_HUB_AT_ONCE = 8
 
 
 class Around(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,11 +63,15 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
 class Checks:
     """Judges models. `close` ends what is under way."""
 
-    def __init__(self, store: ModelStore, around: Around) -> None:
+    def __init__(self, store: ModelStore, around: Around, looks: Looks | None = None) -> None:
         self._store = store
+        self._looks = looks or Looks(paths.looks_dir())
+        self._seen_at: dict[str, float] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._turns = asyncio.Semaphore(_HUB_AT_ONCE)
         self._around = around
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="check")
-        self._kept: OrderedDict[str, tuple[Signature, Known]] = OrderedDict()
+        self._kept = Kept(_MOST_KEPT_BYTES)
         self._machine = functools.cache(detect)
         self._gpus: tuple[float, GpusHere] | None = None
         self._looking: asyncio.Task[GpusHere] | None = None
@@ -73,8 +86,7 @@ class Checks:
         `NotFound` or `InvalidInput` for wishes that mean nothing."""
         here = await self._gpus_here()
         machine = await self._in_thread(self._machine)
-        reports = [self._check(model, wishes, machine, here) for model in models]
-        return list(await asyncio.gather(*reports))
+        return await together([self._check(model, wishes, machine, here) for model in models])
 
     async def _check(
         self, model: str, wishes: CheckWishes, machine: Machine, here: GpusHere
@@ -89,17 +101,11 @@ class Checks:
             enabled=enabled,
             choice=connection.engine_completion,
         )
-        report = await self._in_thread(functools.partial(self._judge, model, wishes, place))
-        return msgspec.structs.replace(report, model=one_line(model, 400))
-
-    def _judge(self, model: str, wishes: CheckWishes, place: Place) -> CheckReport:
-        """Blocks."""
         try:
-            known = self._known(model)
-        except MeshtuiError as error:
-            return failed(model, error)
-        try:
-            return check(known, wishes, place)
+            known = await self._known(model, wishes)
+            if isinstance(known, CheckReport):
+                return known
+            report = await self._in_thread(functools.partial(check, known, wishes, place))
         except MeshtuiError:
             raise
         except Exception as error:
@@ -112,53 +118,68 @@ class Checks:
                     hint="The controller's log has the details: meshtui controller logs",
                 ),
             )
+        return msgspec.structs.replace(report, model=one_line(model, 400))
 
-    def _known(self, model: str) -> Known:
-        """Looks into a folder or entry, unless it did and nothing has changed there."""
+    async def _known(self, model: str, wishes: CheckWishes) -> Known | CheckReport:
+        """What is known of the model, or the report on one of which nothing could be read."""
+        try:
+            here = await self._in_thread(functools.partial(self._known_here, model))
+        except MeshtuiError as error:
+            return failed(model, error)
+        if here is not None:
+            return here
+        try:
+            return await self._known_there(ModelRef.parse(model), wishes)
+        except MeshtuiError as error:
+            return failed(model, error, "access")
+
+    async def _known_there(self, ref: ModelRef, wishes: CheckWishes) -> Known:
+        """Looks into a model on the Hub. What was just seen counts for a while."""
+        connection = connection_for(self._around.connections(), str(ref), wishes.connection)
+        reach = await self._in_thread(functools.partial(reach_of, connection))
+        token = await self._in_thread(functools.partial(token_of, reach))
+        key = key_of(ref, reach.endpoint, token)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            seen = self._seen_at.get(key)
+            before = self._kept.get(key)
+            if before is not None and seen and time.monotonic() - seen < _HUB_FRESH_S:
+                return before
+            async with self._turns:
+                found = await look(ref, reach, WANTED, self._looks)
+            if found.problem is None:
+                self._seen_at[key] = time.monotonic()
+            return await self._in_thread(functools.partial(self._keep_look, key, ref, found))
+
+    def _keep_look(self, key: str, ref: ModelRef, found: Look) -> Known:
+        signature = (found.model.commit, found.etag, found.problem, found.complete, found.refusal)
+        return self._kept.fresh(key, signature, lambda: Known(subject_of_look(ref, found)))
+
+    def _known_here(self, model: str) -> Known | None:
+        """Looks into a folder or entry, unless it did and nothing has changed there; None where the
+        model is not here."""
         if folder := folder_meant(model):
-            return self._keep(
+            return self._kept.fresh(
                 str(folder), signature_of(folder), lambda: Known(subject_of_folder(folder))
             )
-        entry = self._store.get(ModelRef.parse(model))
-        return self._keep(
+        entry = self._store.find(ModelRef.parse(model))
+        if entry is None:
+            return None
+        return self._kept.fresh(
             str(entry.folder),
             signature_of(entry.model_dir),
             lambda: Known(subject_of_entry(entry)),
         )
-
-    def _keep(self, key: str, signature: Signature, read: Callable[[], Known]) -> Known:
-        before = self._kept.get(key)
-        if before is not None and before[0] == signature:
-            return before[1]
-        known = read()
-        self._kept[key] = (signature, known)
-        while (
-            len(self._kept) > 1
-            and sum(one.size_bytes for _, one in list(self._kept.values())) > _MOST_KEPT_BYTES
-        ):
-            self._kept.popitem(last=False)
-        return known
 
     def _connection(
         self, model: str, wishes: CheckWishes
     ) -> tuple[Connection, EnabledModel | None]:
         """The connection that is asked for, else the first that enables the model, else one with
         nothing set; and the model's settings there."""
-        connections = self._around.connections()
-        if wishes.connection is not None:
-            if wishes.connection not in connections:
-                raise NotFound(
-                    f"There is no connection {one_line(wishes.connection, 100)!r}.",
-                    hint=f"There are: {', '.join(connections) or 'none'}.",
-                )
-            connections = {wishes.connection: connections[wishes.connection]}
-        for connection in connections.values():
-            for enabled in connection.enabled_models:
-                if enabled.model == model:
-                    return connection, enabled
-        if wishes.connection is not None:
-            return connections[wishes.connection], None
-        return Connection(name=""), None
+        found = connection_for(self._around.connections(), model, wishes.connection)
+        if found is None:
+            return Connection(name=""), None
+        enabled = (one for one in found.enabled_models if one.model == model)
+        return found, next(enabled, None)
 
     def _runtime(
         self, connection: Connection, wishes: CheckWishes, machine: Machine, here: GpusHere

@@ -41,6 +41,11 @@ def models_dir() -> Path:
     return _made(Path(override).expanduser() if override else Path(_DIRS.user_cache_dir) / "models")
 
 
+def looks_dir() -> Path:
+    """What was read of models on the Hub; private, as some of it took a token to see."""
+    return _private(Path(_DIRS.user_cache_dir) / "looks")
+
+
 def runtimes_dir() -> Path:
     """Built runtimes: virtual environments of several GB, so neither cache nor state."""
     override = os.environ.get("MESHTUI_RUNTIMES")

@@ -37,7 +37,10 @@ WITH_CONFIGURATION: tuple[Rule, ...] = (
 
 
 def findings(subject: Subject, setting: Setting) -> Iterator[Finding]:
-    """What all rules found."""
+    """What all rules found; where nothing may be read, only why."""
+    if subject.access.refusal and not subject.texts:
+        yield from access(subject, setting)
+        return
     yield from (finding for rule in WITHOUT_CONFIGURATION for finding in rule(subject, setting))
     if subject.broken_configuration is None:
         yield from (finding for rule in WITH_CONFIGURATION for finding in rule(subject, setting))

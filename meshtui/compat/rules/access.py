@@ -14,10 +14,13 @@ RULE = "access"
 def access(subject: Subject, _setting: Setting) -> Iterator[Finding]:
     """Gated and private repositories, with the token of the connection; the licence."""
     licence = f"licence: {one_line(subject.licence, 60)}" if subject.licence else "no licence named"
-    if subject.access.refusal and not subject.access.answered:
-        # No word about the model itself.
-        yield warning(RULE, subject.access.refusal, subject.access.fix)
-    elif subject.access.refusal:
+    if subject.access.stale:
+        yield warning(
+            RULE,
+            f"{one_line(subject.access.stale)} This is what the Hub said before.",
+            "Check again when it answers.",
+        )
+    if subject.access.refusal:
         yield blocker(RULE, subject.access.refusal, subject.access.fix)
     elif subject.access.gated or subject.access.private:
         kind = "gated" if subject.access.gated else "private"

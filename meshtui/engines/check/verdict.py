@@ -36,7 +36,7 @@ def check(known: Known, wishes: CheckWishes, place: Place) -> CheckReport:
     judged, of_memory = _memory(known, case)
     found += of_memory
     found.append(_runtime(case))
-    verdict = _verdict(found, telling and subject.access.answered)
+    verdict = _verdict(found, telling)
     configuration = None if subject.broken_configuration else subject.configuration
     return CheckReport(
         model=subject.shown_name,
