@@ -14,6 +14,7 @@ from meshtui.cache.work import Work
 
 _BLOCK_BYTES = 1 << 20
 _BLOCKS = 4
+_WRITEBACK_BYTES = 16 << 20
 # ioctl FICLONE of <linux/fs.h>: the copy shares the blocks until one of the two is changed.
 _FICLONE = 0x40049409
 
@@ -25,9 +26,7 @@ def copy_hashed(source: Path, target: Path, work: Work) -> str:
         if reflink(reader.fileno(), file):
             return _hash(file, work)
         return hashed(
-            lambda buffer: os.readv(reader.fileno(), [buffer]),
-            lambda block: write_all(file, block),
-            work.advance,
+            lambda buffer: os.readv(reader.fileno(), [buffer]), BlockWriter(file), work.advance
         )
 
 
@@ -54,10 +53,30 @@ def reflink(source: int, target: int) -> bool:
     return True
 
 
-def write_all(file: int, block: memoryview) -> None:
-    done = 0
-    while done < len(block):
-        done += os.write(file, block[done:])
+class BlockWriter:
+    """Writes blocks one behind the other, and has the disk begin with them at once: flushing at
+    the end then has little left to do, and the memory is free for others."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._at = 0
+        self._begun = 0
+
+    def __call__(self, block: memoryview) -> None:
+        done = 0
+        while done < len(block):
+            done += os.write(self._file, block[done:])
+        self._at += done
+        self._begun = begin_writeback(self._file, self._begun, self._at)
+
+
+def begin_writeback(file: int, begun: int, written: int) -> int:
+    """Has the disk begin with what was written behind the place `begun`, where that is much; gives
+    the place up to which it has. (Linux does so for pages that one has no need of.)"""
+    if written - begun < _WRITEBACK_BYTES:
+        return begun
+    os.posix_fadvise(file, begun, written - begun, os.POSIX_FADV_DONTNEED)
+    return written
 
 
 def hashed(

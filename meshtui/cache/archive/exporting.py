@@ -9,18 +9,19 @@ from pathlib import Path
 
 import msgspec
 
+from meshtui.cache.archive.disk import exported, is_full
 from meshtui.cache.archive.findings import blocker, refusal, warning
 from meshtui.cache.archive.folder_target import FolderTarget
 from meshtui.cache.archive.names import Namespace, Refused, parts_of, shown
 from meshtui.cache.archive.packing import Fill, Packer, TarPacker, Write, ZipPacker
 from meshtui.cache.archive.sums import SUFFIX, write_beside
-from meshtui.cache.archive.targets import Volumes
+from meshtui.cache.archive.targets import Volumes, leftovers
 from meshtui.cache.archive.volumes import volume_name
 from meshtui.cache.checksums import read_checksums, write_checksums
 from meshtui.cache.copying import hashed
-from meshtui.cache.disk_errors import error_of, explained
+from meshtui.cache.disk_errors import explained
 from meshtui.cache.facts import files_below
-from meshtui.cache.files import read_limited, write_atomically
+from meshtui.cache.files import read_limited, tree_bytes, write_atomically
 from meshtui.cache.metadata import MAX_BYTES
 from meshtui.cache.names import folder_name
 from meshtui.cache.store import CHECKSUMS, METADATA, MODEL, Entry, ModelStore
@@ -76,7 +77,7 @@ def plan_export(ref: ModelRef, store: ModelStore, wishes: ExportWishes) -> Expor
     """What an export would write. The number of parts of a split archive is what it is at most,
     or at least the first of them where it is packed. Raises as `ModelStore.get`."""
     order = _order(ref, store, wishes)
-    with explained(f"{ref} cannot be exported", order.goal.parent):
+    with exported(ref, order.goal.parent):
         paths = [*_parts(order), *([order.sums] if wishes.checksums == "beside" else [])]
         return _plan(order, paths, tuple(_findings(order)))
 
@@ -89,7 +90,7 @@ def export_model(ref: ModelRef, store: ModelStore, wishes: ExportWishes, work: W
     where the entry is damaged or cannot be exported, `NoRoom`, `Unavailable`, or `Cancelled`.
     """
     order = _order(ref, store, wishes)
-    with explained(f"{ref} cannot be exported", order.goal.parent):
+    with exported(ref, order.goal.parent):
         findings = tuple(_findings(order))
         for finding in findings:
             if finding.level is Level.BLOCKER:
@@ -125,7 +126,7 @@ class _Export:
                 raise
             except OSError as error:
                 # A disk that went away may come back: the next attempt goes on there.
-                if isinstance(error_of(error, "", order.goal), NoRoom):
+                if is_full(error):
                     packer.discard()
                 raise
             finally:
@@ -153,8 +154,10 @@ class _Export:
         if order.wishes.checksums == "inside":
             packer.add_bytes(f"{prefix}{CHECKSUMS}", write_checksums(self._digests))
         self._work.begin("Finishing")
+        packer.seal()
+        # Never an archive with the checksums of another one.
         order.sums.unlink(missing_ok=True)
-        return packer.finish()
+        return packer.publish()
 
     def _filling(self, path: str, source: int, size_bytes: int) -> Fill:
         def fill(write: Write) -> None:
@@ -214,11 +217,11 @@ def _plan(order: _Order, paths: list[Path], findings: tuple[Finding, ...]) -> Ex
 def _findings(order: _Order) -> Iterator[Finding]:
     wishes = order.wishes
     names = Namespace()
-    for path in order.files:
-        try:
+    try:
+        for path in order.files:
             names.add(parts_of(path), is_file=True)
-        except Refused as error:
-            yield refusal(error)
+    except Refused as error:
+        yield refusal(error)
     if order.first.exists() and not wishes.replace:
         yield blocker(
             "exists",
@@ -226,7 +229,8 @@ def _findings(order: _Order) -> Iterator[Finding]:
             "Replace it, or export to another folder.",
         )
     free_bytes, size_bytes = _free_bytes(order.goal), _most_bytes(order)
-    if not wishes.replace and free_bytes < size_bytes + _MARGIN_BYTES:
+    there_bytes = sum(_bytes(path) for path in leftovers(order.goal))
+    if free_bytes + there_bytes < size_bytes + _MARGIN_BYTES:
         yield blocker(
             "space",
             f"It takes {size_bytes / 1e9:.1f} GB; there are {free_bytes / 1e9:.1f} GB left "
@@ -272,6 +276,10 @@ def _parts(order: _Order) -> list[Path]:
 
 def _most_bytes(order: _Order) -> int:
     return order.size_bytes + _OVERHEAD_BYTES * (len(order.files) + 2)
+
+
+def _bytes(path: Path) -> int:
+    return tree_bytes(path) if path.is_dir() else path.stat().st_size
 
 
 def _free_bytes(goal: Path) -> int:

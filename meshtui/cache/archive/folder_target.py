@@ -6,19 +6,19 @@ from pathlib import Path
 
 from meshtui.cache.archive.packing import Fill, Packer
 from meshtui.cache.archive.targets import OpenFile, part_of
-from meshtui.cache.files import clear, discard, remove, sync_folder
+from meshtui.cache.files import clear, remove, sync_folder
+from meshtui.cache.replacing import put_folder
+from meshtui.cache.store import METADATA
 
 
 class FolderTarget(Packer):
-    """Grows under a hidden name. What is there from an earlier attempt, or from the older folder
-    that is replaced, is compared, and only what differs is written. `names` are all files that
-    will be added, below the folder; raises `OSError`."""
+    """Grows under a hidden name. What an earlier attempt left there is compared, and only what
+    differs is written. `names` are all files that will be added, below the folder; raises
+    `OSError`."""
 
     def __init__(self, goal: Path, names: set[str]) -> None:
         self._goal = goal
         self._folder = part_of(goal)
-        if goal.exists() and not self._folder.exists():
-            goal.rename(self._folder)
         self._folder.mkdir(exist_ok=True)
         self._keep_only(names)
 
@@ -36,13 +36,13 @@ class FolderTarget(Packer):
             fill(write)
             file.finish(size_bytes)
 
-    def finish(self) -> list[Path]:
+    def seal(self) -> None:
         for root, _, _ in os.walk(self._folder):
             sync_folder(Path(root))
-        if self._goal.exists():
-            discard(self._goal)
-        self._folder.rename(self._goal)
-        sync_folder(self._goal.parent)
+
+    def publish(self) -> list[Path]:
+        aside = self._goal.with_name(f".{self._goal.name}.old")
+        put_folder(self._folder, self._goal, aside, first=METADATA)
         return [self._goal]
 
     def close(self) -> None:

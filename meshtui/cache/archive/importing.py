@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from meshtui.cache.archive.containers import container_of, open_archive
+from meshtui.cache.archive.disk import imported
 from meshtui.cache.archive.judging import (
     about_files,
     about_others,
@@ -40,7 +41,7 @@ def find_importable(path: Path) -> list[Path]:
     Raises `Unavailable`."""
     if (path / METADATA).is_file():
         return [path]
-    with explained(f"{one_line(str(path))} cannot be read", path):
+    with imported(path):
         return [found for found in sorted(path.iterdir()) if _is_importable(found)]
 
 
@@ -54,7 +55,7 @@ def import_model(
     what is damaged, hostile or no model, `Conflict` where it is in the cache and not to be
     replaced, `NoRoom`, `Unavailable`, or `Cancelled`.
     """
-    with explained(f"{one_line(path.name)} cannot be read", path), open_archive(path) as archive:
+    with imported(path), open_archive(path) as archive:
         work.begin("Reading the list", archive.packed_bytes)
         found = survey(archive, work.advance, identity_only=archive.one_way)
         _raise(finding for finding in found.findings if _tells(finding, archive))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from meshtui.cache.archive.names import shown
-from meshtui.cache.copying import hashed, new_file, write_all
+from meshtui.cache.copying import BlockWriter, hashed, new_file
 from meshtui.cache.work import Work
 from meshtui.domain.errors import InvalidInput
 
@@ -54,7 +54,7 @@ class Member(ABC):
         with new_file(target) as file:
             return hashed(
                 self.read_into,
-                lambda block: write_all(file, block),
+                BlockWriter(file),
                 (lambda _: work.advance()) if self.counted else work.advance,
             )
 

@@ -34,8 +34,12 @@ class Packer(ABC):
         self.add(name, len(data), lambda write: write(memoryview(data)))
 
     @abstractmethod
-    def finish(self) -> list[Path]:
-        """Writes what belongs at the end, and gives it its name; gives the paths."""
+    def seal(self) -> None:
+        """Writes what belongs at the end, and makes all of it durable."""
+
+    @abstractmethod
+    def publish(self) -> list[Path]:
+        """Gives it its name, in the place of an older one; gives the paths."""
 
     @abstractmethod
     def close(self) -> None:
@@ -49,6 +53,9 @@ class Packer(ABC):
 class _ArchivePacker(Packer):
     def __init__(self, target: Volumes) -> None:
         self._target = target
+
+    def publish(self) -> list[Path]:
+        return self._target.publish()
 
     def close(self) -> None:
         self._target.close()
@@ -76,9 +83,9 @@ class ZipPacker(_ArchivePacker):
         with self._zip.open(info, "w") as file:
             fill(lambda block: _write(file, block))
 
-    def finish(self) -> list[Path]:
+    def seal(self) -> None:
         self._zip.close()
-        return self._target.finish()
+        self._target.seal()
 
 
 class TarPacker(_ArchivePacker):
@@ -100,12 +107,12 @@ class TarPacker(_ArchivePacker):
         fill(self._write)
         self._write(memoryview(bytes(-size_bytes % tarfile.BLOCKSIZE)))
 
-    def finish(self) -> list[Path]:
+    def seal(self) -> None:
         self._write(memoryview(bytes(2 * tarfile.BLOCKSIZE)))
         self._write(memoryview(bytes(-self._written_bytes % tarfile.RECORDSIZE)))
         if self._packed is not None:
             self._packed.flush(zstandard.FLUSH_FRAME)
-        return self._target.finish()
+        self._target.seal()
 
     def _write(self, block: memoryview) -> None:
         self._written_bytes += len(block)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from meshtui.cache.archive.containers import open_archive
+from meshtui.cache.archive.disk import imported
 from meshtui.cache.archive.findings import refusal
 from meshtui.cache.archive.judging import (
     about_files,
@@ -13,7 +14,6 @@ from meshtui.cache.archive.judging import (
 )
 from meshtui.cache.archive.sums import read_beside
 from meshtui.cache.archive.survey import Survey, survey
-from meshtui.cache.disk_errors import explained
 from meshtui.cache.store import ModelStore
 from meshtui.cache.work import Work
 from meshtui.domain.errors import InvalidInput
@@ -29,7 +29,7 @@ def plan_import(path: Path, store: ModelStore, work: Work) -> ImportPlan:
     Changes nothing; a packed tar file is unpacked once for it, the others' lists are read. Raises
     `NotFound`, `InvalidInput` where it is no archive at all, `Unavailable`, or `Cancelled`.
     """
-    with explained(f"{one_line(path.name)} cannot be read", path), open_archive(path) as archive:
+    with imported(path), open_archive(path) as archive:
         work.begin("Reading the list", archive.packed_bytes)
         found = survey(archive, work.advance)
         findings = [*found.findings, *findings_of(found, path, store)]

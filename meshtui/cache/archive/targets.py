@@ -7,9 +7,11 @@ blocks are: so an export that was broken off goes on, and what it left is checke
 import contextlib
 import fcntl
 import os
+import re
 from pathlib import Path
 
 from meshtui.cache.archive.volumes import volume_name
+from meshtui.cache.copying import begin_writeback
 from meshtui.cache.files import sync_folder
 from meshtui.domain.errors import Conflict
 from meshtui.domain.text import one_line
@@ -26,6 +28,7 @@ class OpenFile:
         self._file = os.open(path, flags, 0o644)
         try:
             _claim(self._file, path)
+            self._begun = 0
             self._there_bytes = os.fstat(self._file).st_size
         except BaseException:
             self.close()
@@ -43,6 +46,7 @@ class OpenFile:
         while data:
             count = os.pwrite(self._file, data, offset)
             data, offset = data[count:], offset + count
+        self._begun = begin_writeback(self._file, self._begun, end)
 
     def finish(self, size_bytes: int) -> None:
         """Cuts off what stands behind, and makes it durable."""
@@ -53,7 +57,7 @@ class OpenFile:
 
 class Volumes:
     """The file of an archive, or the files that it is split into, as one file to write to. The
-    final names appear in `finish`, the first part's last."""
+    final names appear in `publish`, the first part's last."""
 
     def __init__(self, goal: Path, volume_bytes: int | None) -> None:
         self._goal = goal
@@ -95,18 +99,24 @@ class Volumes:
 
     # --
 
-    def finish(self) -> list[Path]:
-        """Gives the archive its name; older parts behind the last one go."""
+    def seal(self) -> None:
+        """Cuts the files to their lengths, and makes them durable."""
         for index, file in enumerate(self._files):
             rest = self._size_bytes - index * (self._volume_bytes or 0)
             file.finish(min(rest, self._volume_bytes) if self._volume_bytes else rest)
-        names = [self._name(index) for index in range(len(self._files))]
-        for index in reversed(range(len(names))):
-            part_of(names[index]).replace(names[index])
-        if self._volume_bytes:
-            self._remove_from(len(names))
-        sync_folder(self._goal.parent)
         self._closed = True
+
+    def publish(self) -> list[Path]:
+        """Gives the archive its name. Older parts behind the last one go, and what attempts with
+        parts of another size left."""
+        names = [self._name(index) for index in range(len(self._files))]
+        for name in reversed(names):
+            part_of(name).replace(name)
+        if self._volume_bytes:
+            self._remove_parts_from(len(names))
+        for path in leftovers(self._goal):
+            path.unlink()
+        sync_folder(self._goal.parent)
         return names
 
     def close(self) -> None:
@@ -138,17 +148,23 @@ class Volumes:
             return self._goal
         return self._goal.with_name(volume_name(self._goal.name, index + 1))
 
-    def _remove_from(self, index: int) -> None:
-        for name in (self._name, lambda number: part_of(self._name(number))):
-            number = index
-            while (path := name(number)).exists():
-                path.unlink()
-                number += 1
+    def _remove_parts_from(self, index: int) -> None:
+        while (path := self._name(index)).exists():
+            path.unlink()
+            index += 1
 
 
 def part_of(goal: Path) -> Path:
     """The hidden name under which it grows."""
     return goal.with_name(f".{goal.name}{_PART}")
+
+
+def leftovers(goal: Path) -> list[Path]:
+    """What attempts to write it that were broken off have left."""
+    hidden = re.compile(rf"\.{re.escape(goal.name)}(\.\d{{3,4}})?{re.escape(_PART)}")
+    if not goal.parent.is_dir():
+        return []
+    return [path for path in goal.parent.iterdir() if hidden.fullmatch(path.name)]
 
 
 def _claim(file: int, path: Path) -> None:
