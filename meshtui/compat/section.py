@@ -44,6 +44,7 @@ class Section:
         self.raw = raw
         self.defaults = defaults
         self.model_type = model_type
+        self._positive: dict[tuple[str, ...], int | None] = {}
 
     def value(self, name: str) -> Any:
         """What the configuration says or its class sets; None where neither does.
@@ -74,7 +75,11 @@ class Section:
 
     def positive(self, *names: str) -> int | None:
         """The first of these that is a number above zero."""
-        return next((n for name in names if (n := self.get_int(name)) is not None and n > 0), None)
+        # Estimates ask the same for every layer, number of GPUs and kind of GPU.
+        if names not in self._positive:
+            found = (n for name in names if (n := self.get_int(name)) is not None and n > 0)
+            self._positive[names] = next(found, None)
+        return self._positive[names]
 
     def get_float(self, name: str, default: float | None = None) -> float | None:
         for value in (self.value(name), self._default(name)):

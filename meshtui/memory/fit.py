@@ -7,7 +7,7 @@ import msgspec
 from meshtui.compat.configuration import Configuration
 from meshtui.compat.lengths import model_length
 from meshtui.domain.errors import InvalidInput
-from meshtui.domain.memory import GIB, Change, Fit, GpuSpec
+from meshtui.domain.memory import GIB, Change, Fit, GpuSpec, Overheads
 from meshtui.memory.budget import Budget, WeightsRange, budget
 from meshtui.memory.gpus import gpus
 from meshtui.memory.kv_cache import KvCache, kv_cache
@@ -20,6 +20,17 @@ PARALLEL_SIZES = (1, 2, 4, 8)
 # FP8 keys and values: the engine's own kernels need it or emulate it from here on.
 _FP8_CAPABILITY = 80
 _SHORTEST = 1024
+# From here on GPUs compute in bfloat16, which decides the type of weights.
+_BFLOAT16_CAPABILITY = 80
+# Longer than any step, so that defaults which depend on the GPU show.
+_LONG = 1 << 40
+
+
+class GpuSet(msgspec.Struct, frozen=True, kw_only=True):
+    """So many GPUs of one kind."""
+
+    gpu: GpuSpec
+    gpu_count: int
 
 
 def fit(
@@ -75,27 +86,70 @@ def smallest_sets(
     weights_of: WeightsOf,
     *,
     of: Iterable[GpuSpec] | None = None,
-) -> list[Fit]:
+) -> list[GpuSet]:
     """For each GPU the fewest that run the model with these settings, fewest and smallest first.
 
     GPUs on which no number in `PARALLEL_SIZES` does are left out.
     """
+    needs = _Needs(configuration, settings, weights_of)
     found = []
-    weights_once = _by_ranks(weights_of)
     for gpu in gpus().values() if of is None else of:
-        for ranks in PARALLEL_SIZES:
-            tried = msgspec.structs.replace(
-                settings, gpu=gpu, tensor_parallel_size=ranks, pipeline_parallel_size=1
-            )
-            try:
-                result = fit(configuration, tried, weights_once, with_changes=False)
-            except InvalidInput:
-                continue
-            if result.fits:
-                found.append(result)
-                break
+        fitting = (ranks for ranks in PARALLEL_SIZES if needs.fit(gpu, ranks))
+        fewest = next(fitting, None)
+        if fewest is not None:
+            found.append(GpuSet(gpu=gpu, gpu_count=fewest))
     found.sort(key=lambda one: (one.gpu_count, one.gpu.memory_bytes, one.gpu.name))
     return found
+
+
+class _Needs:
+    """What one rank needs on GPUs of a kind: the cache, the overheads and the weights are the same
+    on all that the engine treats alike, and are computed once."""
+
+    def __init__(
+        self, configuration: Configuration, settings: ServingSettings, weights_of: WeightsOf
+    ) -> None:
+        self._configuration = configuration
+        self._settings = settings
+        self._weights_of = _by_ranks(weights_of)
+        self._known: dict[object, tuple[KvCache, Overheads, int] | None] = {}
+
+    def fit(self, gpu: GpuSpec, ranks: int) -> bool:
+        tried = msgspec.structs.replace(
+            self._settings, gpu=gpu, tensor_parallel_size=ranks, pipeline_parallel_size=1
+        )
+        capability = gpu.capability
+        alike = (
+            ranks,
+            capability // 10,
+            capability >= _BFLOAT16_CAPABILITY,
+            tried.batched_tokens(_LONG),
+            tried.sequences(_LONG),
+        )
+        try:
+            if self._is_hopeless(tried, gpu, ranks):
+                return False
+            if alike not in self._known:
+                self._known[alike] = self._of(tried)
+            needs = self._known[alike]
+            if needs is None:
+                return False
+            cached, others, length = needs
+            shared = budget(tried, self._weights_of(tried), others)
+        except InvalidInput:
+            self._known.setdefault(alike, None)
+            return False
+        return not _problem(shared, cached, length, gpu, None)
+
+    def _is_hopeless(self, tried: ServingSettings, gpu: GpuSpec, ranks: int) -> bool:
+        """More ranks share the weights out at best: what is replicated comes on top."""
+        whole = self._weights_of(msgspec.structs.replace(tried, tensor_parallel_size=1))
+        return whole.likely_bytes // ranks > gpu.memory_bytes
+
+    def _of(self, tried: ServingSettings) -> tuple[KvCache, Overheads, int]:
+        cached = kv_cache(self._configuration, tried)
+        length = _length(self._configuration, tried, cached)
+        return cached, overheads(self._configuration, tried, length), length
 
 
 def changes(

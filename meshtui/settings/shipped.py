@@ -4,13 +4,14 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
 Release = tuple[int, ...]
 
 
+@lru_cache(maxsize=1024)
 def release(version: str) -> Release:
     """The numbers of a version, without what follows them (`0.32.0.post1+cpu` -> (0, 32, 0))."""
     match = re.match(r"v?(\d+(?:\.\d+)*)", version.strip())

@@ -34,9 +34,13 @@ class Known:
     def weights(self, settings: ServingSettings) -> Weights:
         """Raises `InvalidInput` as `estimate_weights`. They depend on the ranks and on what the
         GPU can compute, not on lengths and batches."""
+        configuration = self.subject.configuration
+        quantized = configuration.quantization is not None or settings.quantization is not None
         key = (
             settings.tensor_parallel_size,
-            settings.capability // 10,
+            settings.weights_dtype(configuration),
+            # Which kernels there are decides how quantized weights are repacked.
+            settings.capability // 10 if quantized else 0,
             settings.vllm_version,
             settings.quantization,
             settings.pooling,
