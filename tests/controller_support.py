@@ -30,10 +30,12 @@ import msgspec
 import tomli_w
 
 import meshtui
+from meshtui.cache.store import ModelStore
 from meshtui.client import ControllerClient
 from meshtui.controller.core import Core
 from meshtui.controller.daemon import listening, main, new_core
-from meshtui.controller.parts import Changes, Managers
+from meshtui.controller.parts import Managers, Surroundings
+from meshtui.deploy.models import ModelShelf
 from meshtui.deploy.runtime_types import InstalledRuntime
 from meshtui.deploy.servers import ServerManager
 from meshtui.domain.connection import Connection, EnabledModel
@@ -143,20 +145,24 @@ class EmptyModels:
         return paths.models_dir()
 
 
-def fake_managers(settings: Settings, changes: Changes) -> Managers:
-    """Real servers of fake engines."""
-    runtimes, models = ReadyRuntimes(), EmptyModels()
+def fake_managers(
+    settings: Settings, around: Surroundings, *, real_models: bool = False
+) -> Managers:
+    """Real servers of fake engines; `real_models`: their models come from where real ones do."""
+    runtimes = ReadyRuntimes()
+    store = ModelStore(paths.models_dir())
+    models = ModelShelf(store, download=around.download_model) if real_models else EmptyModels()
     servers = ServerManager(
         servers_dir=paths.servers_dir(),
         runtimes=runtimes,
         models=models,
-        on_change=changes.server_changed,
-        on_removed=changes.server_removed,
+        on_change=around.server_changed,
+        on_removed=around.server_removed,
         adapter=_fake_adapter,
         choose_engine=_fake_choice,
         machine=Machine,
     )
-    return Managers(servers=servers, runtimes=runtimes, models=models)
+    return Managers(servers=servers, runtimes=runtimes, models=models, machine=Machine)
 
 
 def _fake_adapter(engine: Engine) -> EngineAdapter:
@@ -198,7 +204,7 @@ class RunningController(msgspec.Struct):
 async def running_controller(
     models: Mapping[str, Sequence[str]] = MODELS,
     *,
-    managers: Callable[[Settings, Changes], Managers] = fake_managers,
+    managers: Callable[[Settings, Surroundings], Managers] = fake_managers,
 ) -> AsyncGenerator[RunningController, None]:
     """Its servers are stopped at the end."""
     enable(models)

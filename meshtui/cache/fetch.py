@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from meshtui.cache.disk_errors import explained
 from meshtui.cache.metadata import new_metadata
 from meshtui.cache.names import folder_name
 from meshtui.cache.staging import PARTIAL, STAGING, short
@@ -70,14 +69,15 @@ async def fetch(
     reach: Reach,
     *,
     files: Sequence[str] | None = None,
+    replace: bool = False,
     on_progress: Callable[[DownloadProgress], None],
     on_wait: Callable[[], None] | None = None,
     retries: Retries = DEFAULT_RETRIES,
 ) -> Entry:
-    """Brings the model in; an entry that is there is replaced once all has come. `on_wait` is
-    called when another process fetches it: then its entry is given. What has come is kept when
-    this ends early, and is not fetched again. Raises the errors of the Hub, `NoRoom` or
-    `Unavailable`."""
+    """Brings the model in; one that is there and can be used is given as it is, unless `replace`:
+    then a new one takes its place once all has come. `on_wait` is called while another process
+    brings it in, whose entry is given then. What has come is kept when this ends early, and is not
+    fetched again. Raises the errors of the Hub, `NoRoom` or `Unavailable`."""
     waited = False
 
     def waiting() -> None:
@@ -87,28 +87,26 @@ async def fetch(
             on_wait()
 
     async with store.lock(ref, waiting):
-        if waited and (entry := await asyncio.to_thread(usable, store, ref)):
-            return entry
-        return await fetch_locked(
-            ref, store, reach, files=files, on_progress=on_progress, retries=retries
-        )
+        if waited or not replace:
+            entry = await asyncio.to_thread(usable, store, ref)
+            if entry is not None:
+                return entry
+        return await _fetch(ref, store, reach, files, on_progress, retries)
 
 
-async def fetch_locked(
+async def _fetch(
     ref: ModelRef,
     store: ModelStore,
     reach: Reach,
-    *,
-    files: Sequence[str] | None = None,
+    files: Sequence[str] | None,
     on_progress: Callable[[DownloadProgress], None],
-    retries: Retries = DEFAULT_RETRIES,
+    retries: Retries,
 ) -> Entry:
-    """As `fetch`, for one who holds the store's lock of the model."""
+    """For one who holds the store's lock of the model."""
     await _check_reachable(ref, reach)
     model = await look_up(ref, reach)
     wanted = files_to_fetch(model, files)
-    with explained(f"{ref} cannot be stored", store.root):
-        stage = await asyncio.to_thread(store.stage, ref, resume=True)
+    stage = await asyncio.to_thread(store.stage, ref, resume=True)
     digests = await download(
         model, wanted, stage.folder, reach=reach, on_progress=on_progress, retries=retries
     )

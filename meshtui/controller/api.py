@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from meshtui.controller.cache_api import add_cache_routes
 from meshtui.controller.check_api import add_check_routes
 from meshtui.controller.core import Core
 from meshtui.controller.http import answer, body, flag, json_lines, ndjson, number
@@ -57,6 +58,7 @@ def routes(core: Core) -> web.RouteTableDef:
     _runtime_routes(table, core)
     _run_routes(table, core)
     add_check_routes(table, core.checks)
+    add_cache_routes(table, core.cache)
     return table
 
 

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -13,6 +13,8 @@ import msgspec
 
 import meshtui
 from meshtui.cache.store import ModelStore
+from meshtui.controller.cache import Around as AroundCache
+from meshtui.controller.cache import ModelCache
 from meshtui.controller.catalogue import Catalogue
 from meshtui.controller.checks import Around, Checks
 from meshtui.controller.endpoint import Endpoint
@@ -36,9 +38,9 @@ from meshtui.domain.controller import (
 )
 from meshtui.domain.errors import MeshtuiError
 from meshtui.domain.generation import Run
+from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import BuildPhase, RuntimeStatus
 from meshtui.domain.server import Explanation, Phase, ServerStatus
-from meshtui.settings import paths
 from meshtui.settings.store import Settings
 from meshtui.studio.history import History
 
@@ -55,6 +57,9 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     log: Path
     history: Path
     endpoint: Path
+    models: Path
+    transfers: Path
+    cache_index: Path
 
 
 class Core:
@@ -76,11 +81,25 @@ class Core:
         self.runtimes: Runtimes = managers.runtimes
         self.catalogue = Catalogue(lambda: self.connections, lambda: settings.broken)
         self.checks = Checks(
-            ModelStore(paths.models_dir()),
+            ModelStore(places.models),
             Around(
                 connections=lambda: self.connections,
                 runtimes=lambda: self.runtimes.list(),
                 definitions=lambda: settings.runtime_definitions,
+            ),
+        )
+        self.cache = ModelCache(
+            ModelStore(places.models),
+            places.transfers,
+            places.cache_index,
+            AroundCache(
+                connections=lambda: self.connections,
+                users=lambda: settings.config.users,
+                servers=lambda: self.servers.list(),
+                runtimes=lambda: self.runtimes.list(),
+                machine=managers.machine,
+                publish=self.hub.publish,
+                is_heard=lambda: self.hub.is_heard,
             ),
         )
         self.history = History(places.history, self.notices.add, self.notices.remove)
@@ -110,6 +129,7 @@ class Core:
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         await self.history.open()
         await self._shelf.open()
+        await self.cache.open()
         await self.runtimes.open()
         await self.servers.open()
         try:
@@ -133,6 +153,7 @@ class Core:
         await self.checks.close()
         await self.servers.close()
         await self._shelf.close()
+        await self.cache.close()
         await self.runtimes.close()
         await self.history.close()
         if self._session is not None:
@@ -184,6 +205,9 @@ class Core:
         for server in self.servers.list():
             if server.phase in (Phase.QUEUED, Phase.FETCHING_MODEL):
                 busy.append(f"{server.model} is being fetched")
+        for transfer in self.cache.transfers.live:
+            about = transfer.model or transfer.place or "a model"
+            busy.append(f"the {transfer.kind} of {about} goes on")
         return busy
 
     def overview(self) -> Overview:
@@ -195,18 +219,31 @@ class Core:
             servers=tuple(self.servers.list()),
             runtimes=tuple(self.runtimes.list()),
             endpoint=self.endpoint.status(),
+            transfers=tuple(self.cache.transfers.list()),
+            cache=self.cache.entries.usage,
         )
 
     # What the parts tell
 
     def server_changed(self, status: ServerStatus) -> None:
         self.hub.publish(ServerChanged(status))
+        self.cache.entries.users_changed()
 
     def server_removed(self, server_id: str) -> None:
         self.hub.publish(ServerRemoved(server_id))
+        self.cache.entries.users_changed()
 
     def runtime_changed(self, status: RuntimeStatus) -> None:
         self.hub.publish(RuntimeChanged(status))
+
+    async def download_model(
+        self,
+        ref: ModelRef,
+        connection: Connection,
+        on_progress: Callable[[float | None, str], None],
+    ) -> None:
+        """For a server that is to start."""
+        await self.cache.join_download(ref, connection, on_progress)
 
     def _run_recorded(self, run: Run) -> None:
         self.hub.publish(RunRecorded(run))
@@ -241,6 +278,7 @@ class Core:
                             models=tuple(self.models()),
                         )
                     )
+                    self.cache.entries.users_changed()
             except Exception:
                 _LOGGER.exception("the settings could not be read")
 

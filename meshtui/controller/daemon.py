@@ -110,6 +110,9 @@ def new_core(socket: Path, make_managers: MakeManagers) -> Core:
         log=paths.controller_log_path(),
         history=paths.history_path(),
         endpoint=paths.state_dir() / "endpoint.json",
+        models=paths.models_dir(),
+        transfers=paths.state_dir() / "transfers.json",
+        cache_index=paths.state_dir() / "cache-index",
     )
     settings = Settings(paths.config_dir(), shipped_definitions())
     return Core(places, settings, make_managers)

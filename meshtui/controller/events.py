@@ -79,6 +79,11 @@ class EventHub:
         for subscriber in self._subscribers:
             subscriber.wake()
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._subscribers)
+
     def publish(self, event: ControllerEvent) -> None:
         for subscriber in self._subscribers:
             subscriber.offer(event)

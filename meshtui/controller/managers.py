@@ -5,7 +5,7 @@ import functools
 import msgspec
 
 from meshtui.cache.store import ModelStore
-from meshtui.controller.parts import Changes, Managers
+from meshtui.controller.parts import Managers, Surroundings
 from meshtui.deploy.models import ModelShelf
 from meshtui.deploy.runtimes import RuntimeManager
 from meshtui.deploy.servers import ServerManager
@@ -15,7 +15,7 @@ from meshtui.settings import paths
 from meshtui.settings.store import Settings
 
 
-def local_managers(settings: Settings, changes: Changes) -> Managers:
+def local_managers(settings: Settings, around: Surroundings) -> Managers:
     """Servers as processes here, runtimes as virtual environments, models in the managed cache."""
     # Asking the driver takes up to seconds, and the hardware stays what it is.
     hardware = functools.cache(detect)
@@ -26,16 +26,16 @@ def local_managers(settings: Settings, changes: Changes) -> Managers:
     runtimes = RuntimeManager(
         runtimes_dir=paths.runtimes_dir(),
         definitions=lambda: settings.runtime_definitions,
-        on_change=changes.runtime_changed,
+        on_change=around.runtime_changed,
         machine=machine,
     )
-    models = ModelShelf(ModelStore(paths.models_dir()))
+    models = ModelShelf(ModelStore(paths.models_dir()), download=around.download_model)
     servers = ServerManager(
         servers_dir=paths.servers_dir(),
         runtimes=runtimes,
         models=models,
-        on_change=changes.server_changed,
-        on_removed=changes.server_removed,
+        on_change=around.server_changed,
+        on_removed=around.server_removed,
         machine=machine,
     )
-    return Managers(servers=servers, runtimes=runtimes, models=models)
+    return Managers(servers=servers, runtimes=runtimes, models=models, machine=machine)

@@ -9,9 +9,11 @@ from typing import Protocol
 import msgspec
 
 from meshtui.domain.connection import Connection, EnabledModel
+from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import RuntimeStatus
 from meshtui.domain.server import ServerStatus
 from meshtui.domain.task import Engine
+from meshtui.engines.base import Machine
 from meshtui.settings.store import Settings
 
 
@@ -83,12 +85,28 @@ class Changes(Protocol):
     def runtime_changed(self, status: RuntimeStatus) -> None: ...
 
 
+class Downloads(Protocol):
+    """Fetches models from the Hub for all to see: `meshtui.controller.core.Core`."""
+
+    async def download_model(
+        self,
+        ref: ModelRef,
+        connection: Connection,
+        on_progress: Callable[[float | None, str], None],
+    ) -> None: ...
+
+
+class Surroundings(Changes, Downloads, Protocol):
+    """What managers need of whoever wires them."""
+
+
 class Managers(msgspec.Struct, frozen=True):
-    """The parts that own processes."""
+    """The parts that own processes, and what they know of the machine."""
 
     servers: Servers
     runtimes: Runtimes
     models: Models
+    machine: Callable[[], Machine]
 
 
-MakeManagers = Callable[[Settings, Changes], Managers]
+MakeManagers = Callable[[Settings, Surroundings], Managers]

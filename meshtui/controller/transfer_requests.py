@@ -33,6 +33,7 @@ class DownloadRequest(_Request, frozen=True, kw_only=True, tag="download"):
     model: str
     connection: str | None = None
     files: tuple[str, ...] | None = None
+    replace: bool = False
 
     @property
     def named(self) -> str | None:

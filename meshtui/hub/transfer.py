@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,8 @@ from meshtui.hub.retries import DEFAULT_RETRIES, Retries, retry_after_s
 
 # The Hub's limits count in windows of five minutes; who asks for more is not waited for.
 _LONGEST_ASKED_S = 900.0
+# Over a slow link, more than that is not lost when this process is killed.
+_KEPT_EVERY_S = 0.1
 
 
 class _TryAgain(Exception):
@@ -138,15 +141,17 @@ async def _fetch_rest(
         come = sink.size_bytes
         pending: list[bytes] = []
         pending_bytes = 0
+        written_at = time.monotonic()
         try:
             async for chunk in answer.content.iter_any():
                 pending.append(chunk)
                 pending_bytes += len(chunk)
                 come += len(chunk)
                 listener.has(come)
-                if pending_bytes >= BLOCK_BYTES:
+                if pending_bytes >= BLOCK_BYTES or time.monotonic() - written_at > _KEPT_EVERY_S:
                     block, pending, pending_bytes = b"".join(pending), [], 0
                     await asyncio.to_thread(sink.write, block)
+                    written_at = time.monotonic()
         finally:
             # What has come is kept, whatever ended it.
             sink.write(b"".join(pending))

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from meshtui.controller import managers
-from meshtui.controller.parts import Changes
+from meshtui.controller.parts import Surroundings
 from meshtui.engines.machine import cpu_flags, detect, parse_nvidia_smi
 from meshtui.settings.store import Settings
 
@@ -83,7 +83,7 @@ def test_the_controller_asks_for_shared_memory_every_time(
     """GPUs stay, but what is free in /dev/shm decides whether vLLM can start."""
     seen: dict[str, Any] = {}
     monkeypatch.setattr(managers, "ServerManager", lambda **given: seen.update(given))
-    managers.local_managers(Settings(own_folders), cast(Changes, Listeners()))
+    managers.local_managers(Settings(own_folders), cast(Surroundings, Listeners()))
     for free_bytes in (5, 7):
         monkeypatch.setattr(managers, "free_shared_memory_bytes", lambda: free_bytes)  # noqa: B023
         assert seen["machine"]().shared_memory_bytes == free_bytes
