@@ -7,7 +7,7 @@ which is remembered (see `meshtui.cache.index`).
 import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -70,7 +70,7 @@ class EntryFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 def weights_by_name(paths: Iterable[str]) -> Weights:
     """Format and number of weight files; the format that engines prefer counts."""
-    names = [path for path in paths if PurePosixPath(path).name not in _NOT_WEIGHTS]
+    names = [path for path in paths if path.rpartition("/")[2] not in _NOT_WEIGHTS]
     for kind, suffixes in _FORMATS:
         if found := [name for name in names if name.endswith(suffixes)]:
             return Weights(format=kind, shards=len(found))

@@ -16,7 +16,8 @@ MAX_NAME_BYTES = 255
 # Ids have at most 96 characters and revisions 255; more is not worth quoting back.
 _MAX_KEY_CHARS = 400
 
-_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-")
+# What is not plain; and a dot where it would hide the folder.
+_OTHER = re.compile(rb"[^A-Za-z0-9.-]|\A\.")
 _ESCAPE = re.compile(rb"_([0-9a-f]{2})")
 _ESCAPED = re.compile(r"(?:[A-Za-z0-9.-]|_[0-9a-f]{2})+")
 
@@ -24,10 +25,7 @@ _ESCAPED = re.compile(r"(?:[A-Za-z0-9.-]|_[0-9a-f]{2})+")
 def escape(text: str) -> str:
     """The folder name for a text; raises `InvalidInput` where it is empty or too long."""
     data = text.encode("utf-8", "surrogateescape")
-    name = "".join(
-        chr(byte) if byte in _PLAIN and not (index == 0 and byte == ord(".")) else f"_{byte:02x}"
-        for index, byte in enumerate(data)
-    )
+    name = _OTHER.sub(lambda found: b"_%02x" % found[0][0], data).decode("ascii")
     if not name or len(name) > MAX_NAME_BYTES:
         raise InvalidInput(f"A model's folder cannot be named for {text[:80]!r}.")
     return name
