@@ -7,6 +7,7 @@ from textual.content import Content
 from textual.widgets import Input
 
 from meshtui.domain.model_cache import BuildPlan, BuildWishes
+from meshtui.domain.text import one_line
 
 from .. import words
 from ..frame import workstation
@@ -79,7 +80,7 @@ class BuildDialog(PlanDialog):
 
     def _build(self, plan: BuildPlan, model: str) -> None:
         if plan.replaces:
-            question = Confirm("Replace what is in the cache?", [model], "Replace")
+            question = Confirm("Replace what is in the cache?", [one_line(model)], "Replace")
             self.app.push_screen(question, lambda yes: self._start(model, True) if yes else None)
         else:
             self._start(model, False)

@@ -11,6 +11,7 @@ from textual.widgets import Static
 from meshtui.domain.controller import CacheEntryChanged, CacheEntryRemoved, ControllerEvent
 from meshtui.domain.errors import MeshtuiError
 from meshtui.domain.model_cache import CacheDetails
+from meshtui.domain.text import one_line
 
 from .. import words
 from ..frame import WorkScreen, workstation
@@ -68,7 +69,7 @@ class EntryDetails(WorkScreen):
         try:
             self._details = await workstation(self).client.cache_entry(self._model)
         except MeshtuiError as error:
-            self._said = Content.styled(f"{words.FAILED} {error}", "$error")
+            self._said = Content.styled(f"{words.FAILED} {one_line(str(error))}", "$error")
         self._show()
 
     def _show(self) -> None:

@@ -36,7 +36,7 @@ def file_rows(files: Iterable[CacheFile]) -> list[Row]:
             (
                 (one_line(file.path), ""),
                 (words.size(file.size_bytes), ""),
-                (file.sha256 or "–", "$muted"),
+                (one_line(file.sha256 or "–"), "$muted"),
             ),
         )
         for file in files

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from meshtui.domain.model_cache import CacheEntry, Transfer, TransferKind, TransferState
@@ -52,7 +53,7 @@ def _state(row: EntryRow) -> int:
 
 
 ORDERS = (
-    Order("MODEL", "name", lambda row: _name(row)),
+    Order("MODEL", "name", lambda row: row.place),
     Order("TASK", "task", _text(lambda entry: words.task(entry.task) if entry.task else None)),
     Order("SIZE", "size", _size),
     Order("WEIGHTS", "weights", _text(lambda entry: weights_text(entry.weights))),
@@ -113,14 +114,15 @@ class Listing:
         known = {row.key: row for row in before}
         for key, row in self._rows.items():
             unchanged = known.get(key) is row and key in self._places
-            place = self._places[key] if unchanged else (self.order.key(row), _name(row))
+            place = self._places[key] if unchanged else (self.order.key(row), row.place)
             same = same and self._places.get(key) == place
             places[key] = place
         self._places = places
         if same:
             self._sorted = [self._rows[row.key] for row in before]
         else:
-            by_name = sorted(self._rows.values(), key=_name)
+            # Among equals it is by name, also where the order is reversed.
+            by_name = sorted(self._rows.values(), key=attrgetter("place"))
             by_name.sort(key=lambda row: places[row.key][0], reverse=self.backwards)
             self._sorted = by_name
 
@@ -137,10 +139,6 @@ class Listing:
             if all(word in row.haystack for word in wanted)
             and not any(word in row.haystack for word in refused)
         ]
-
-
-def _name(row: EntryRow) -> tuple[str, str]:
-    return row.name.casefold(), row.key
 
 
 def _shown_transfers(

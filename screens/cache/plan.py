@@ -13,6 +13,7 @@ from textual.widgets import Input, Static
 
 from meshtui.domain.errors import MeshtuiError
 from meshtui.domain.finding import Finding, Level
+from meshtui.domain.text import one_line
 
 from .. import words
 from ..widgets.dialogs import keys, title
@@ -113,7 +114,8 @@ class PlanDialog(ModalScreen[str | None]):
 
     def refuse(self, message: str, hint: str = "") -> None:
         """Says why not, and what to do."""
-        self.tell(Content.styled(f"{words.FAILED} {message}", "$error"), hint)
+        why = Content.styled(f"{words.FAILED} {one_line(message, 1000)}", "$error")
+        self.tell(why, one_line(hint, 1000))
 
     def on_input_submitted(self, _message: Input.Submitted) -> None:
         self.look_up()

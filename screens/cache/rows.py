@@ -106,6 +106,11 @@ class EntryRow:
         return short_name(self.entry.model if self.entry else self.key)
 
     @cached_property
+    def place(self) -> tuple[str, str]:
+        """Its place by name."""
+        return self.name.casefold(), self.key
+
+    @cached_property
     def haystack(self) -> str:
         """What the filter looks into."""
         if self.entry is None:

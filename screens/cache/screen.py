@@ -17,6 +17,7 @@ from meshtui.domain.controller import (
 )
 from meshtui.domain.errors import MeshtuiError
 from meshtui.domain.model_cache import CacheEntry, Transfer, TransferState
+from meshtui.domain.text import one_line
 
 from ..frame import WorkScreen, workstation
 from ..state import Link
@@ -118,7 +119,7 @@ class CacheScreen(WorkScreen):
             state.take_entries(await workstation(self).client.cache_entries())
             self._problem = ""
         except MeshtuiError as error:
-            self._problem = str(error)
+            self._problem = one_line(str(error))
         self._show()
 
     def _show(self) -> None:
