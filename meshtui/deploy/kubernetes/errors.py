@@ -12,6 +12,7 @@ _FORBIDDEN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
     r' in API group "(?P<group>[^"]*)"'
 )
+_ACCOUNT = re.compile(r'serviceaccount "(?P<account>[^"]+)" not found')
 _ADMISSION_WHERE = ("api-error", "pod")
 
 
@@ -67,7 +68,7 @@ def _explained(status: int, reason: str, message: str) -> Explanation:
             excerpt=message,
         )
     if status == 403:
-        return _forbidden(message)
+        return explain_forbidden(message)
     if status == 404:
         return Explanation(
             cause=f"The cluster has no such thing: {message}.",
@@ -97,8 +98,9 @@ def _explained(status: int, reason: str, message: str) -> Explanation:
     )
 
 
-def _forbidden(message: str) -> Explanation:
-    """A permission that is missing, or a rule of the cluster that the object breaks."""
+def explain_forbidden(message: str) -> Explanation:
+    """A permission that is missing, or a rule of the cluster that the object breaks. `message` is
+    that of a 403, or of a controller that was refused."""
     if "system:anonymous" in message:
         return Explanation(
             cause="The cluster does not know who you are: your kubeconfig gave no credentials.",
@@ -120,6 +122,13 @@ def _forbidden(message: str) -> Explanation:
             cause="The namespace is being deleted, and takes nothing new.",
             fix="Wait until it is gone and make it again, or name another namespace.",
             failure_id="k8s-namespace-terminating",
+            excerpt=message,
+        )
+    if found := _ACCOUNT.search(message):
+        return Explanation(
+            cause=f"There is no service account {found['account']} in the namespace.",
+            fix="Create it, or name another service_account in the execution config.",
+            failure_id="k8s-service-account",
             excerpt=message,
         )
     for entry in catalogue():
