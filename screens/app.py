@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
+from textual.screen import ModalScreen
 from textual.signal import Signal
 
 from meshtui import themes
@@ -56,15 +57,19 @@ class MeshtuiApp(App[None]):
             id="app.problems",
         ),
         Binding("ctrl+c", "help_quit", show=False, system=True, id="app.ctrl_c"),
+        # A digit is text where one types; editors have function keys of their own, which would
+        # come first.
         *(
             Binding(
-                f"{entry.key},{entry.function_key}",
+                key,
                 f"go('{entry.name}')",
                 f"Go to {entry.title}",
                 show=False,
-                id=f"app.go.{entry.name}",
+                priority=key == entry.function_key,
+                id=f"app.go.{entry.name}{'.function' if key == entry.function_key else ''}",
             )
             for entry in SCREENS
+            for key in (entry.key, entry.function_key)
         ),
     ]
 
@@ -78,6 +83,7 @@ class MeshtuiApp(App[None]):
         self._was_connected = False
         self._is_painted = False
         self._said = ""
+        self._to_check: str | None = None
         for entry in SCREENS:
             self.add_mode(entry.name, entry.factory())
         self._take_themes()
@@ -171,6 +177,11 @@ class MeshtuiApp(App[None]):
         )
         self.say(f"{what} copied {way}. {otherwise}".rstrip())
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        # A dialog wants an answer first; the palette has had it.
+        is_asked = isinstance(self.screen, ModalScreen)
+        return action != "go" or not is_asked or isinstance(self.screen, CommandPalette)
+
     def action_go(self, name: str) -> None:
         """Opens a screen by its name, at its first page."""
         if name != self.current_mode:
@@ -181,6 +192,17 @@ class MeshtuiApp(App[None]):
         self.memory.connection, self.memory.model = connection, model
         self.action_go("studio")
         self.changes.publish(None)
+
+    def action_check(self, model: str) -> None:
+        """Goes to the checker with that model, or the folder of one."""
+        self._to_check = model
+        self.action_go("check")
+        self.changes.publish(None)
+
+    def take_check(self) -> str | None:
+        """The model that the checker was opened for, once."""
+        model, self._to_check = self._to_check, None
+        return model
 
     def action_help(self) -> None:
         from .help import HelpScreen

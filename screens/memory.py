@@ -1,4 +1,5 @@
-"""What the app remembers from one day to the next: the theme and the prompt being written.
+"""What the app remembers from one day to the next: the theme, the prompt being written, and what
+was checked.
 
 Small, private and replaceable: a file that cannot be read counts as absent.
 """
@@ -11,7 +12,8 @@ from platformdirs import PlatformDirs
 
 
 class Memory(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """`user` None: nothing was ever written."""
+    """`user` None: nothing was ever written. `checked` are the models that were checked last,
+    the newest first."""
 
     theme: str | None = None
     connection: str | None = None
@@ -20,6 +22,7 @@ class Memory(msgspec.Struct, kw_only=True, omit_defaults=True):
     user: str | None = None
     parameters: dict[str, str] = {}
     chat: bool = False
+    checked: list[str] = []
 
 
 def memory_path() -> Path:

@@ -32,4 +32,5 @@ SCREENS = (
     Entry("studio", "Studio", "1", "f2", "studio.screen:StudioScreen"),
     Entry("servers", "Servers", "2", "f3", "servers.screen:ServersScreen"),
     Entry("cache", "Cache", "3", "f4", "cache.screen:CacheScreen"),
+    Entry("check", "Check", "4", "f6", "check.screen:CheckScreen"),
 )

@@ -1,6 +1,8 @@
 """States that a screen can be brought into, by what the controller tells and the user presses."""
 
 from meshtui.screens.app import MeshtuiApp
+from meshtui.screens.check.model_field import ModelField
+from meshtui.screens.check.page import Page
 from meshtui.screens.studio.answer import Standing
 from meshtui.screens.studio.answers import Answers
 from meshtui.screens.studio.block import Block
@@ -229,3 +231,20 @@ Take the *Métro*: each of them is near a station.
         2.31,
     ),
 )
+
+
+async def open_check(app: MeshtuiApp, pilot: AppPilot) -> None:
+    """The checker, with nothing asked yet."""
+    await pilot.press("f6")
+    await eventually(lambda: app.screen.query(ModelField), "the checker")
+    await settled(pilot)
+
+
+async def checked(app: MeshtuiApp, pilot: AppPilot, model: str) -> None:
+    """The checker with its answer about a model."""
+    app.action_check(model)
+    await eventually(
+        lambda: bool(app.screen.query(Page)) and app.screen.query_one(Page).answered == model,
+        "the answer",
+    )
+    await settled(pilot)

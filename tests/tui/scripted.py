@@ -5,9 +5,10 @@ real controller does is tested against the real one.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from meshtui.client import ControllerClient
+from meshtui.domain.check import CheckReport, CheckWishes
 from meshtui.domain.connection import Connection, EnabledModel
 from meshtui.domain.controller import (
     ControllerEvent,
@@ -18,9 +19,12 @@ from meshtui.domain.controller import (
 )
 from meshtui.domain.errors import MeshtuiError, NotFound, Unavailable
 from meshtui.domain.generation import ChatRequest, GenerationParameters, Run, RunEvent
+from meshtui.domain.memory import GpuSpec
+from meshtui.domain.model_cache import CacheEntry
 from meshtui.domain.runtime import BuildPhase, Package, RuntimeStatus
 from meshtui.domain.server import Phase, PhaseRecord, ServerStatus
 from meshtui.domain.task import Engine
+from tests.tui import check_reports
 
 NOW = 1_790_000_000.0
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -123,6 +127,11 @@ class ScriptedClient(ControllerClient):
         self.stored: list[Run] = []
         self.logs: dict[str, list[str]] = {}
         self.commands: list[tuple[str, ...]] = []
+        self.checker: Callable[[str, CheckWishes], CheckReport] = check_reports.report
+        self.checks: list[tuple[str, CheckWishes]] = []
+        self.may_check = asyncio.Event()
+        self.may_check.set()
+        self.catalogue = check_reports.GPUS
         self._events: asyncio.Queue[ControllerEvent | Exception] = asyncio.Queue()
         self._answers: asyncio.Queue[RunEvent | Exception | None] = asyncio.Queue()
 
@@ -226,6 +235,17 @@ class ScriptedClient(ControllerClient):
     async def delete_run(self, run_id: str) -> None:
         self.commands.append(("delete run", run_id))
         self.stored = [run for run in self.stored if run.id != run_id]
+
+    async def check(self, model: str, wishes: CheckWishes) -> CheckReport:
+        self.checks.append((model, wishes))
+        await self.may_check.wait()
+        return self.checker(model, wishes)
+
+    async def cache_entries(self) -> list[CacheEntry]:
+        return []
+
+    async def gpus(self) -> list[GpuSpec]:
+        return self.catalogue
 
     async def endpoint(self, with_key: bool = False) -> EndpointStatus:
         return EndpointStatus(on=False)

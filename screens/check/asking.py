@@ -1,0 +1,95 @@
+"""One question to the checker at a time: a newer one takes the place of an older."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual.screen import Screen
+from textual.timer import Timer
+
+from meshtui.domain.check import CheckReport, CheckWishes
+from meshtui.domain.errors import MeshtuiError
+
+from ..frame import workstation
+from ..work import start
+
+if TYPE_CHECKING:
+    from meshtui.client import ControllerClient
+
+# An answer that comes sooner replaces the one before without a word.
+_PATIENCE_S = 0.15
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model under wishes, and what the checker said of it."""
+
+    model: str
+    wishes: CheckWishes
+    report: CheckReport | None = None
+    error: MeshtuiError | None = None
+
+
+class Asker:
+    """`answered` is called with the newest case only; `waits` when an answer takes its time, and
+    then each second, with the seconds."""
+
+    def __init__(
+        self,
+        screen: Screen[None],
+        answered: Callable[[Case], None],
+        waits: Callable[[float], None],
+    ) -> None:
+        self._screen = screen
+        self._answered, self._waits = answered, waits
+        self._asked: Case | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def asked(self) -> Case | None:
+        """The question that has no answer yet."""
+        return self._asked
+
+    def ask(self, model: str, wishes: CheckWishes) -> None:
+        case = Case(model, wishes)
+        self._asked = case
+        if self._timer is None:
+            began = time.monotonic()
+            self._timer = self._screen.set_timer(_PATIENCE_S, partial(self._is_slow, began))
+        start(self._screen, partial(self._ask, case), group="check", latest=True)
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._screen.workers.cancel_group(self._screen, "check")
+        self._asked = None
+        self._stop_clock()
+
+    async def _ask(self, case: Case) -> None:
+        try:
+            answer = await ask(workstation(self._screen).client, case)
+        finally:
+            if case is self._asked:
+                self._asked = None
+                self._stop_clock()
+        # One that a newer question stopped never comes here.
+        self._answered(answer)
+
+    def _is_slow(self, began: float) -> None:
+        self._waits(time.monotonic() - began)
+        self._timer = self._screen.set_timer(1, partial(self._is_slow, began))
+
+    def _stop_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+
+
+async def ask(client: "ControllerClient", case: Case) -> Case:
+    """The case with its answer."""
+    try:
+        report = await client.check(case.model, case.wishes)
+    except MeshtuiError as error:
+        return Case(case.model, case.wishes, error=error)
+    return Case(case.model, case.wishes, report=report)

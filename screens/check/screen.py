@@ -1,0 +1,377 @@
+"""The screen of the checker: what is asked, what the keys do, and what comes of it."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from meshtui.domain.check import CheckWishes
+from meshtui.domain.controller import (
+    ControllerEvent,
+    Overview,
+    RuntimeChanged,
+)
+from meshtui.domain.errors import MeshtuiError, Unavailable
+from meshtui.domain.memory import GpuSpec
+
+from ..frame import WorkScreen, workstation
+from ..state import Link
+from ..work import start
+from . import keys, names
+from .asking import Asker, Case
+from .knob import Knob
+from .model_field import Suggestions
+from .page import Page
+from .parameters import GPU, PARAMETERS, Known, Parameter, Value, proposed
+
+# All parameters are in one row from that width on.
+_ONE_ROW_COLUMNS = 150
+_MOST_REMEMBERED = 30
+_MOST_TO_COMPARE = 500
+
+
+class CheckScreen(WorkScreen):
+    """One model at a time, under wishes that the keys change."""
+
+    AUTO_FOCUS = "#model"
+    TITLE_OF_HELP = "Check"
+    NOTES = (
+        "Left and right turn the marked parameter, up and down go on to the next one. Its letter "
+        "turns it from anywhere, the capital letter turns it back. What stands in brackets was "
+        "chosen by the checker.",
+        "The bar is the memory of one GPU: █ weights, ▓ the KV cache of one request, ▒ what the "
+        "server needs besides, ░ what it may need, ╱ what it leaves alone. SIM: the GPU is "
+        "imagined, not seen. measured: a server logged the figures.",
+    )
+    BINDINGS: ClassVar[list[BindingType]] = keys.BINDINGS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wishes = CheckWishes()
+        self._current: Parameter = GPU
+        self._case: Case | None = None
+        self._gpus: tuple[GpuSpec, ...] = ()
+        # Asked for before the controller was there.
+        self._early: str | None = None
+        # A name was entered: with the answer, letters are keys.
+        self._is_entered = False
+
+    # What is shown
+
+    def compose_content(self) -> ComposeResult:
+        yield Page()
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._asker = Asker(self, self._answered, self._waits)
+        self._page.field.checked = list(workstation(self).memory.checked)
+        self._page.show_nothing()
+        self._show_wishes()
+        self._fold()
+
+    def on_resize(self) -> None:
+        self._fold()
+
+    def _fold(self) -> None:
+        self.set_class(self.app.size.width < _ONE_ROW_COLUMNS, "-folded")
+
+    @property
+    def _page(self) -> Page:
+        return self.query_one(Page)
+
+    @property
+    def _known(self) -> Known:
+        runtimes = workstation(self).state.runtimes.values()
+        return Known(self._gpus, tuple(runtimes), self._case.report if self._case else None)
+
+    def _show_wishes(self) -> None:
+        self._page.show_wishes(self._wishes, self._known, self._current)
+
+    def state_changed(self, event: ControllerEvent | None) -> None:
+        if workstation(self).state.link is not Link.CONNECTED:
+            return
+        if event is None or isinstance(event, Overview):
+            start(self, self._list, group="list", latest=True)
+        elif isinstance(event, RuntimeChanged):
+            self._show_wishes()
+        if wanted := workstation(self).take_check():
+            self._begin(wanted)
+        elif waiting := self._early:
+            self._ask(waiting)
+        elif event is None and self._case and isinstance(self._case.error, Unavailable):
+            self._ask(self._case.model)
+
+    async def _list(self) -> None:
+        """What can be chosen from."""
+        state, client = workstation(self).state, workstation(self).client
+        try:
+            if not self._gpus:
+                self._gpus = tuple(await client.gpus())
+                self._show_wishes()
+            if state.entries_are_old:
+                state.await_entries()
+                state.take_entries(await client.cache_entries())
+        except MeshtuiError as error:
+            # Names can be typed without it, and the next event of the link tries again.
+            self.log.error(error)
+
+    # Asking
+
+    def _ask(self, model: str) -> None:
+        """Asks about the model as the parameters stand; the newest question counts."""
+        self._early = None
+        if workstation(self).state.link is Link.CONNECTED:
+            self._asker.ask(model, self._wishes)
+        else:
+            self._early = model
+
+    def _begin(self, text: str) -> None:
+        """Asks about a model that was named."""
+        model = names.full_name(text)
+        if not model:
+            return
+        page = self._page
+        page.field.taken(text)
+        option = workstation(self).state.option(None, model)
+        if self._model != model:
+            # A length that one model allows means nothing to another.
+            self._wishes = CheckWishes(
+                gpu=self._wishes.gpu,
+                gpus=self._wishes.gpus,
+                tensor_parallel_size=self._wishes.tensor_parallel_size,
+                runtime=self._wishes.runtime,
+                connection=option.connection if option else None,
+            )
+        self._remember(text)
+        self._is_entered = True
+        self.set_focus(None)
+        self._ask(model)
+        self._show_wishes()
+        self.refresh_bindings()
+
+    def _remember(self, text: str) -> None:
+        checked = self._page.field.checked
+        checked[:] = [text, *(other for other in checked if other != text)][:_MOST_REMEMBERED]
+        workstation(self).memory.checked = list(checked)
+        workstation(self).save_memory()
+
+    @property
+    def _model(self) -> str | None:
+        """The model that is asked about, or was last."""
+        if self._early is not None:
+            return self._early
+        case = self._asker.asked or self._case
+        return case.model if case else None
+
+    def _waits(self, seconds: float) -> None:
+        if case := self._asker.asked:
+            is_new = self._case is None or self._case.model != case.model
+            self._page.show_waiting(case, seconds, is_new=is_new)
+            self.refresh_bindings()
+
+    def _answered(self, case: Case) -> None:
+        before, self._case = self._case, case
+        is_other = before is None or before.model != case.model
+        anew = is_other or (before is not None and before.report is None)
+        page = self._page
+        if case.report is None:
+            page.show_error(case)
+            if is_other:
+                page.field.focus()
+        else:
+            page.show_report(case.report, self._known, anew=anew)
+            if self._is_entered or self.focused is None:
+                page.findings.focus()
+        self._is_entered = False
+        self._show_wishes()
+        self.refresh_bindings()
+
+    # The model's name
+
+    def on_input_changed(self) -> None:
+        start(self, self._suggest, group="suggest", latest=True)
+
+    async def _suggest(self) -> None:
+        field = self._page.field
+        text = field.value
+        if names.is_path(text):
+            found = await names.folders(text)
+        else:
+            found = self._known_models(text, names.MOST)
+        if field.has_focus:
+            self._page.suggestions.show(found)
+
+    def _known_models(self, text: str, most: int) -> list[names.Suggestion]:
+        state, checked = workstation(self).state, self._page.field.checked
+        entries = (state.entries or {}).values()
+        return names.suggestions(text, checked, state.models, entries, most=most)
+
+    def on_input_submitted(self) -> None:
+        self._begin(self._page.field.value)
+
+    def on_suggestions_chosen(self, message: Suggestions.Chosen) -> None:
+        self._begin(message.value)
+
+    def on_model_field_left(self) -> None:
+        self._page.findings.focus()
+
+    def on_descendant_focus(self) -> None:
+        page = self._page
+        if self.focused is page.field:
+            if self._case is None and self._asker.asked is None:
+                start(self, self._suggest, group="suggest", latest=True)
+        else:
+            page.suggestions.show(())
+            if self._model is not None and names.full_name(page.field.value) != self._model:
+                page.field.put(self._model)
+        self.refresh_bindings()
+
+    def action_to_model(self) -> None:
+        self._page.field.focus()
+        self._page.field.select_all()
+
+    # The parameters
+
+    def on_knob_focused(self, message: Knob.Focused) -> None:
+        self._current = message.knob.parameter
+        self._show_wishes()
+
+    def on_knob_turned(self, message: Knob.Turned) -> None:
+        self._turn(message.knob.parameter, message.direction)
+
+    def on_knob_opened(self, message: Knob.Opened) -> None:
+        from .choosing import ValuePicker, value_of
+
+        parameter = message.knob.parameter
+        picker = ValuePicker(parameter, self._known, parameter.wished(self._wishes))
+
+        def chosen(key: str | None) -> None:
+            if key is not None:
+                self._put(parameter, value_of(parameter, key))
+
+        self.app.push_screen(picker, chosen)
+
+    def action_turn(self, direction: int) -> None:
+        self._turn(self._current, direction)
+
+    def action_turn_that(self, name: str, direction: int) -> None:
+        self._turn(next(p for p in PARAMETERS if p.name == name), direction)
+
+    def _turn(self, parameter: Parameter, direction: int) -> None:
+        self._wish(parameter, parameter.turn(self._wishes, self._known, direction))
+
+    def _put(self, parameter: Parameter, value: Value) -> None:
+        self._wish(parameter, parameter.put(self._wishes, value))
+
+    def _wish(self, parameter: Parameter, wishes: CheckWishes) -> None:
+        self._current = parameter
+        changed = wishes != self._wishes
+        self._wishes = wishes
+        self._show_wishes()
+        if changed and self._model is not None:
+            self._ask(self._model)
+
+    def action_reset(self) -> None:
+        self._put(self._current, None)
+
+    def action_reset_all(self) -> None:
+        connection = self._wishes.connection
+        self._wish(self._current, CheckWishes(connection=connection))
+
+    def action_apply(self) -> None:
+        """Takes over what the checker proposes."""
+        self._wish(self._current, proposed(self._wishes, self._known))
+
+    def action_again(self) -> None:
+        if self._model is not None:
+            self._ask(self._model)
+
+    def action_cancel(self) -> None:
+        """Back to the last answer."""
+        self._asker.cancel()
+        self._early = None
+        if self._case is None:
+            self._page.show_nothing()
+            self._page.field.focus()
+        else:
+            self._wishes = self._case.wishes
+            self._page.field.put(self._case.model)
+            self._answered(self._case)
+        self._show_wishes()
+
+    # What comes of it
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not self.is_mounted:
+            return True
+        report = self._known.report
+        has_report = report is not None
+        match action:
+            case "explain":
+                return has_report and self._page.findings.current is not None
+            case "deploy" | "export" | "copy" | "compare":
+                return has_report
+            case "memory":
+                return report is not None and report.memory is not None
+            case "apply":
+                return proposed(self._wishes, self._known) != self._wishes
+            case "cancel":
+                return self._asker.asked is not None or self._early is not None
+            case "again":
+                return self._model is not None
+            case "to_model":
+                return not self._page.field.has_focus
+        return True
+
+    def on_findings_moved(self) -> None:
+        self._page.explain(self._case.report if self._case else None)
+        self.refresh_bindings()
+
+    def on_findings_opened(self) -> None:
+        self.action_explain()
+
+    def action_explain(self) -> None:
+        from .explain import Explanation
+
+        finding = self._page.findings.current
+        if finding and self._case and self._case.report:
+            self.app.push_screen(Explanation(finding, self._case.report))
+
+    def action_memory(self) -> None:
+        from .explain import Arithmetic
+
+        report = self._known.report
+        if report and report.memory:
+            self.app.push_screen(Arithmetic(report.memory))
+
+    def action_deploy(self) -> None:
+        from .deploy import deploy
+
+        if self._case and self._case.report:
+            deploy(self, self._case.report, self._case.wishes)
+
+    def action_export(self) -> None:
+        from .export import save
+
+        if self._case:
+            save(self, self._case)
+
+    def action_copy(self) -> None:
+        from .export import markdown
+
+        if self._case and self._case.report:
+            workstation(self).copy(markdown(self._case), "Report")
+
+    def action_compare(self) -> None:
+        from .comparing import compare
+
+        if self._case and self._case.report:
+            models = self._known_models("", _MOST_TO_COMPARE)
+            compare(self, self._case, self._known, models, self._go_on_with)
+
+    def _go_on_with(self, case: Case) -> None:
+        """With a column of the comparison."""
+        self._wishes = case.wishes
+        self._page.field.taken(case.model)
+        self._ask(case.model)
+        self._show_wishes()
