@@ -50,7 +50,8 @@ class OpenFile:
 
     def finish(self, size_bytes: int) -> None:
         """Cuts off what stands behind, and makes it durable."""
-        os.ftruncate(self._file, size_bytes)
+        if os.fstat(self._file).st_size != size_bytes:
+            os.ftruncate(self._file, size_bytes)
         os.fsync(self._file)
         self.close()
 
