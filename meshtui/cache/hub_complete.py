@@ -5,6 +5,7 @@ the index of sharded weights, blobs that were not fetched to their end, and the 
 commit's files, which `huggingface_hub` keeps since 1.29 (`_tree_cache`).
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -59,9 +60,11 @@ class _Index(msgspec.Struct, frozen=True):
 
 def read_tree(repo: str, commit: str) -> Tree | None:
     """The files of a commit as the cache remembers them; None where it does not."""
-    path = Path(repo, "trees", f"{commit}.json")
+    path = f"{repo}/trees/{commit}.json"
+    if not os.path.lexists(path):
+        return None
     try:
-        found = msgspec.json.decode(read_limited(path, _MOST_BYTES), type=_Listing)
+        found = msgspec.json.decode(read_limited(Path(path), _MOST_BYTES), type=_Listing)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return found.files if found.format_version == _TREE_FORMAT else None
@@ -96,9 +99,9 @@ def _shards(snapshot: Snapshot, sizes: Mapping[str, int], fix: str) -> Iterator[
     """Every part that an index names is there. Beside safetensors, an index of pickles is a
     leftover: engines do not look at it."""
     for file in snapshot.files:
-        folder = PurePosixPath(file.path).parent
         if not file.path.endswith(_INDEX):
             continue
+        folder = PurePosixPath(file.path).parent
         if not file.path.endswith(f".safetensors{_INDEX}") and any(
             path.endswith(".safetensors") and PurePosixPath(path).parent == folder for path in sizes
         ):
@@ -136,6 +139,8 @@ def _without_list(
 def _by_list(
     snapshot: Snapshot, sizes: Mapping[str, int], tree: Tree, fix: str
 ) -> Iterator[Finding]:
+    if tree.keys() <= sizes.keys():
+        return
     lost = [path for path in select_files(tree) if path not in sizes]
     with_weights = {PurePosixPath(p).parent for p in sizes if _is_weights(p)}
     unfinished = [path for path in lost if tree[path].blob in snapshot.unfinished]

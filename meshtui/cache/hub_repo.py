@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from meshtui.cache.files import read_limited
 from meshtui.cache.hub_complete import Tree, look_for_gaps, read_tree
 from meshtui.cache.hub_snapshot import SNAPSHOTS, Snapshot, SnapshotReader
 from meshtui.domain.errors import InvalidInput
@@ -168,12 +167,19 @@ def _refs(folder: str) -> dict[str, str]:
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(f"{prefix}{entry.name}/")
                     elif len(found) < _MOST_REFS:
-                        said = read_limited(Path(entry.path), _MOST_REF_BYTES)
-                        found[prefix + entry.name] = said.decode(errors="replace").strip()
+                        found[prefix + entry.name] = _line(entry.path)
         except OSError:
             # A snapshot is named by its commit then.
             continue
     return found
+
+
+def _line(path: str) -> str:
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(handle, _MOST_REF_BYTES).decode(errors="replace").strip()
+    finally:
+        os.close(handle)
 
 
 def _why(error: OSError) -> str:

@@ -26,7 +26,7 @@ BLOBS = "blobs"
 _MOST_FILES = 20_000
 _MOST_DEPTH = 32
 _UNFINISHED = ".incomplete"
-_TO_BLOB = re.compile(r"(?P<up>(?:\.\./)+)blobs/(?P<name>[^/]+)")
+_UPWARD = ("", ".", "..")
 _TO_SHARED = re.compile(r"\.\./\.\./blobs/(?P<prefix>[0-9a-f]{2})/(?P<name>[0-9a-f]{64})")
 _AGAIN = "Fetch it again: hf download {model}, or meshtui cache download {model}."
 
@@ -79,16 +79,15 @@ class SnapshotReader:
         folder = os.path.join(repo, SNAPSHOTS, name)  # noqa: PTH118
         files: list[SnapshotFile] = []
         refused: dict[str, list[str]] = {}
-        for path, place, is_link in _walk(folder):
+        for number, (path, place, is_link) in enumerate(_walk(folder)):
+            if number == _MOST_FILES:
+                message = f"It holds more than {_MOST_FILES:,} files."
+                return Snapshot(folder=folder, findings=(_blocker("count", message),))
             try:
                 files.append(self._file(path, place, is_link, blobs))
             except _Refused as error:
                 refused.setdefault(str(error), []).append(path)
-            if len(files) + sum(map(len, refused.values())) > _MOST_FILES:
-                break
         findings = [_finding(rule, paths, model) for rule, paths in refused.items()]
-        if len(files) > _MOST_FILES:
-            findings.append(_blocker("count", f"It holds more than {_MOST_FILES:,} files."))
         if not files and not refused:
             findings.append(_blocker("empty", "There are no files in it.", _fix(_AGAIN, model)))
         return Snapshot(
@@ -122,9 +121,10 @@ class SnapshotReader:
 
     def _follow(self, path: str, place: str, blobs: str) -> tuple[str | None, str]:
         """The blob's name, where it is one of the repository's, and where a link leads."""
-        match = _TO_BLOB.fullmatch(os.readlink(place))  # noqa: PTH115 (thousands of files)
-        if match and match["up"].count("/") == 2 + path.count("/") and self._is_real(blobs):
-            return match["name"], f"{blobs}/{match['name']}"
+        up, _, name = os.readlink(place).rpartition("/")  # noqa: PTH115 (thousands of files)
+        said = f"{'../' * (2 + path.count('/'))}{BLOBS}"
+        if up == said and name not in _UPWARD and self._is_real(blobs):
+            return name, f"{blobs}/{name}"
         return None, self._inside(place)
 
     def _follow_shared(self, place: str) -> str:
