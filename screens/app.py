@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.signal import Signal
 
 from meshtui import themes
-from meshtui.domain.controller import ControllerEvent
+from meshtui.domain.controller import ControllerEvent, TransferChanged
 from meshtui.domain.text import one_line
 
 from . import clipboard, hangup, memory, theming, words
@@ -150,6 +150,11 @@ class MeshtuiApp(App[None]):
                 # Each try fails anew; the same words once are enough.
                 self._said = self.state.link_problem
                 self.say(self._said, "error")
+        elif isinstance(event, TransferChanged) and event.transfer.state.is_over:
+            from .news import of_transfer
+
+            if news := of_transfer(event.transfer, self.state):
+                self.say(*news)
         self.changes.publish(event)
 
     def say(self, message: str, severity: Any = "information", *, title: str = "") -> None:

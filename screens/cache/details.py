@@ -35,6 +35,7 @@ class EntryDetails(WorkScreen):
         _key("V", "verify(True)", "Verify with Hub", "Verify against the Hub's hashes", "hub"),
         _key("e", "export", "Export", "Export to an archive or a folder", "export"),
         _key("d", "delete", "Delete", "Delete; says first what is freed and who uses it", "delete"),
+        _key("c", "check", "Check", "See whether it runs, and on which GPU", "check"),
         _key("y", "copy", "Copy path", "Copy the path of its files", "copy"),
     ]
 
@@ -85,7 +86,7 @@ class EntryDetails(WorkScreen):
         self._show()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("verify", "export") and self.is_mounted:
+        if action in ("verify", "export", "check") and self.is_mounted:
             return self._details is not None and not self._details.entry.problem
         return self._details is not None or action not in ("delete", "copy")
 
@@ -101,6 +102,9 @@ class EntryDetails(WorkScreen):
         from .delete import DeleteDialog
 
         self.app.push_screen(DeleteDialog([self._model]))
+
+    def action_check(self) -> None:
+        workstation(self).action_check(self._model)
 
     def action_copy(self) -> None:
         if self._details is not None:

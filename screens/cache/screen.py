@@ -67,6 +67,7 @@ class CacheScreen(WorkScreen):
         _key("o", "order", "Order", "Sort by the next column", "order"),
         _key("O", "backwards", "Reverse", "Reverse the order", "backwards"),
         _key("ctrl+a,asterisk", "mark_all", "Mark all", "Mark all in sight, or none", "mark_all"),
+        _key("c", "check", "Check", "See whether the model runs, and on which GPU", "check"),
         _key("y", "copy", "Copy path", "Copy the path of the model's files", "copy"),
         _key("escape", "clear", "Clear", "Clear the filter, then the marks", "clear", False),
     ]
@@ -80,6 +81,7 @@ class CacheScreen(WorkScreen):
     def compose_content(self) -> ComposeResult:
         with Horizontal(id="top"):
             yield Static("", id="usage")
+            yield Static("/", id="slash")
             yield Field(placeholder="filter", id="filter")
         yield MarkTable(COLUMNS, empty="reading the cache…", id="entries")
         # What is left of a tall screen shows what is known of the row with the cursor.
@@ -144,7 +146,7 @@ class CacheScreen(WorkScreen):
             self._listing,
             shown=len(self._table.rows),
             marked=self._marked,
-            width=self.app.size.width - (26 if self.has_class("-filtering") else 0),
+            width=self.app.size.width - (28 if self.has_class("-filtering") else 0),
         )
         self.query_one("#usage", Static).update(line, layout=False)
 
@@ -219,6 +221,7 @@ class CacheScreen(WorkScreen):
             "delete": bool(self._chosen) or broken_off,
             "verify": any(not entry.problem for entry in self._chosen),
             "export": any(not entry.problem for entry in self._chosen),
+            "check": row is not None and row.entry is not None and not row.entry.problem,
             "copy": row is not None and row.entry is not None,
         }
         return possible.get(action, True)
@@ -298,6 +301,10 @@ class CacheScreen(WorkScreen):
     def action_copy(self) -> None:
         if (row := self._row) and row.entry is not None:
             acts.copy_path(self, row.entry)
+
+    def action_check(self) -> None:
+        if (row := self._row) and row.entry is not None:
+            workstation(self).action_check(row.entry.model)
 
     # Commands
 

@@ -86,6 +86,8 @@ def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meshtui.screens.servers.rows.time", fixed)
     monkeypatch.setattr("meshtui.screens.servers.details.time", fixed)
     monkeypatch.setattr("meshtui.screens.servers.screen.time", fixed)
+    monkeypatch.setattr("meshtui.screens.cache.rows.time", fixed)
+    monkeypatch.setattr("meshtui.screens.cache.transfers.time", fixed)
     monkeypatch.setattr(
         "meshtui.screens.words.time",
         SimpleNamespace(

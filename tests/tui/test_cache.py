@@ -195,6 +195,33 @@ async def test_the_transfers_page_lists_explains_and_acts() -> None:
         await eventually(lambda: client.commands == wanted, "all of it")
 
 
+async def test_c_checks_the_model_and_outcomes_are_said_on_every_screen() -> None:
+    client = CacheClient()
+    async with opened(client) as (app, pilot):
+        table = await open_cache(app, pilot)
+        table.go_to(MINILM)
+        await pilot.press("c")
+        await settled(pilot)
+        assert app.current_mode == "check"
+        assert MINILM in str(client.checks[0])
+        wrong = SHELF[3].verification
+        assert wrong is not None
+        client.tell(
+            TransferChanged(transfer(id="a", state=TransferState.DONE)),
+            TransferChanged(
+                transfer(
+                    MINILM,
+                    TransferState.DONE,
+                    id="b",
+                    kind=TransferKind.VERIFY,
+                    findings=wrong.findings,
+                )
+            ),
+        )
+        await eventually(lambda: f"{QWEN} downloaded." in said(app), "the success")
+        await eventually(lambda: "safetensors has changed" in said(app), "what was found")
+
+
 async def test_an_empty_cache_says_which_keys_fill_it() -> None:
     client = CacheClient()
     client.entries = {}

@@ -42,6 +42,7 @@ TOO_EARLY = {
     "meshtui.inference",
     "meshtui.studio",
     "meshtui.cli.prompt",
+    "meshtui.screens.cache",
     "meshtui.screens.help",
     "meshtui.screens.commands",
     "meshtui.screens.servers",
