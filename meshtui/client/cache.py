@@ -88,11 +88,15 @@ class CacheQuestions(ABC):
         )
 
     async def download(
-        self, model: str, connection: str | None = None, files: list[str] | None = None
+        self,
+        model: str,
+        connection: str | None = None,
+        files: list[str] | None = None,
+        replace: bool = False,
     ) -> Transfer:
         """Brings a model in; `files` None: those that an engine needs. Raises `Conflict` where
-        it is in the cache, `NotAllowed` where this person may not."""
-        body = {"model": model, "connection": connection, "files": files}
+        it is in the cache and not to be replaced, `NotAllowed` where this person may not."""
+        body = {"model": model, "connection": connection, "files": files, "replace": replace}
         return await self._ask_cache(Transfer, "POST", "/cache/download", body=body)
 
     # From archives and folders

@@ -104,6 +104,41 @@ class EngineError(MeshtuiError):
     http_status = 502
 
 
+class HubUnreachable(Unavailable):
+    """No network, a proxy that refuses, a Hub that is down, or offline mode."""
+
+    code = "hub-unreachable"
+    # How long the Hub asked to wait, where it did.
+    retry_after_s: float | None = None
+
+
+class ModelNotOnHub(NotFound):
+    """No such model or revision; a private one looks the same without a token."""
+
+    code = "model-not-on-hub"
+
+
+class GatedModel(MeshtuiError):
+    """The model's terms were not accepted by the user of the token, or there is no token."""
+
+    code = "gated-model"
+    http_status = 403
+
+
+class BadToken(MeshtuiError):
+    """The Hub does not accept the token."""
+
+    code = "bad-token"
+    http_status = 401
+
+
+class BrokenDownload(MeshtuiError):
+    """A file that came is not the one that the Hub promised."""
+
+    code = "broken-download"
+    http_status = 502
+
+
 def error_from_info(info: ErrorInfo) -> MeshtuiError:
     """The error that `info` was made from, as its own class again."""
     for kind in _subclasses(MeshtuiError):

@@ -5,44 +5,29 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from meshtui.domain.errors import MeshtuiError, NoRoom, NotFound, Unavailable
+from meshtui.domain.errors import (
+    BadToken,
+    BrokenDownload,
+    GatedModel,
+    HubUnreachable,
+    MeshtuiError,
+    ModelNotOnHub,
+    NoRoom,
+    Unavailable,
+)
 from meshtui.domain.text import one_line
 from meshtui.hub.retries import retry_after_s
 
-
-class HubUnreachable(Unavailable):
-    """No network, a proxy that refuses, a Hub that is down, or offline mode."""
-
-    code = "hub-unreachable"
-    # How long the Hub asked to wait, where it did.
-    retry_after_s: float | None = None
-
-
-class ModelNotOnHub(NotFound):
-    """No such model or revision; a private one looks the same without a token."""
-
-    code = "model-not-on-hub"
-
-
-class GatedModel(MeshtuiError):
-    """The model's terms were not accepted by the user of the token, or there is no token."""
-
-    code = "gated-model"
-    http_status = 403
-
-
-class BadToken(MeshtuiError):
-    """The Hub does not accept the token."""
-
-    code = "bad-token"
-    http_status = 401
-
-
-class BrokenDownload(MeshtuiError):
-    """A file that came is not the one that the Hub promised."""
-
-    code = "broken-download"
-    http_status = 502
+__all__ = [
+    "BadToken",
+    "BrokenDownload",
+    "GatedModel",
+    "HubUnreachable",
+    "ModelNotOnHub",
+    "disk_refuses",
+    "refusal",
+    "unreachable",
+]
 
 
 def refusal(

@@ -33,7 +33,11 @@ async def download(client: ControllerClient, arguments: argparse.Namespace) -> i
                 raise InvalidInput("No file is left to fetch.", hint="Look with --dry-run.")
         if arguments.dry_run:
             return _show_download(plan, arguments)
-    start = functools.partial(client.download, model, arguments.connection, chosen)
+    if arguments.replace and any(e.model == model for e in await client.cache_entries()):
+        await confirm(f"Fetch {model} anew and replace what is in the cache?", yes=arguments.yes)
+    start = functools.partial(
+        client.download, model, arguments.connection, chosen, arguments.replace
+    )
     return await work(client, arguments, [start], many=False)
 
 

@@ -46,6 +46,7 @@ def _bringing(noun: Noun) -> None:
         ("--exclude", "leave these out; may be repeated"),
     ):
         download.add_argument(option, action="append", default=[], metavar="GLOB", help=what)
+    _add_replace(download)
     working.add_options(download, dry_run="list the files and change nothing")
     imported = noun.verb("import", bringing.import_, "import archives, or folders of entries")
     imported.add_argument(
