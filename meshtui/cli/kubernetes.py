@@ -47,7 +47,7 @@ async def manifest(client: ControllerClient, arguments: argparse.Namespace) -> i
 
 async def rbac(client: ControllerClient, arguments: argparse.Namespace) -> int:
     """Prints the Role that a connection needs, and a RoleBinding for whom it is."""
-    execution = await asyncio.to_thread(_named, arguments.name)
+    execution = await asyncio.to_thread(execution_named, arguments.name)
     found = [role(execution.namespace)]
     group = "rbac.authorization.k8s.io"
     subject: Json | None = None
@@ -83,7 +83,7 @@ def _server(arguments: argparse.Namespace) -> PodServer:
     return describe(connection, choice.enabled, execution, hub_token=token)
 
 
-def _named(name: str) -> KubernetesExecution:
+def execution_named(name: str) -> KubernetesExecution:
     """By the name of a connection, or its own."""
     settings = _settings()
     found = settings.connections.all.get(name)

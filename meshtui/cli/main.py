@@ -21,6 +21,7 @@ _NOUNS = {
     "cache": "the models on disk: fetch, import, export, verify and delete them",
     "check": "tell whether a model runs, where, and in how much memory",
     "connection": "show where models may run, and which ones",
+    "doctor": "look whether servers can run on a connection's cluster",
     "endpoint": "switch the OpenAI-compatible endpoint for programs",
     "controller": "the background process that owns servers and downloads",
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from meshtui.deploy.kubernetes.api import Cluster, Json
 from meshtui.deploy.kubernetes.errors import ClusterError
+from tests.cluster.waiting import until
 
 CONTAINER = "server"
 
@@ -188,6 +189,11 @@ class PlayedKubelet:
                 "count": 1,
             },
         )
+
+    async def until_quota_is_counted(self, name: str) -> None:
+        """A new quota counts as soon as its controller has seen it."""
+        path = f"/api/v1/namespaces/{self._namespace}/resourcequotas/{name}"
+        await until(self._cluster, path, lambda found: found and found["status"].get("hard"))
 
     async def gone(self, pod: str) -> None:
         """A pod that is being deleted has ended."""
