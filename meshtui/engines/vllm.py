@@ -14,8 +14,8 @@ from meshtui.engines.arguments import check_extra_arguments, gguf_file
 from meshtui.engines.base import Launch, LaunchRequest, LogReader, PreparedRequest, StreamTranslator
 from meshtui.engines.log_markers import MarkerLogReader
 from meshtui.engines.model_facts import ModelFacts, read_facts
-from meshtui.engines.probe import answers_health
 from meshtui.engines.place import vllm_runs_on_cpu
+from meshtui.engines.probe import answers_health
 from meshtui.engines.sse import EventSplitter, EventTooLong
 from meshtui.settings.shipped import first_applying, toml_data
 
