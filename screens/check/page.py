@@ -32,8 +32,11 @@ _WELCOME = (
 class Page(Vertical):
     """Top to bottom: model and verdict, facts, parameters, memory, findings."""
 
-    # The model that the answer on the page is about.
-    answered: str | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        # The model that the answer on the page is about.
+        self.answered: str | None = None
+        self._texts: dict[str, Content] = {}
 
     def compose(self) -> ComposeResult:
         suggestions = Suggestions(id="suggestions")
@@ -116,17 +119,28 @@ class Page(Vertical):
 
     def explain(self, report: CheckReport | None) -> None:
         """The marked finding, beside the list where there is room for it."""
+        if not self.query_one("#more").display:
+            return
         finding = self.findings.current
         lines: Sequence[Content] = []
         if finding is not None and report is not None:
             lines = list(finding_lines(finding, report, self.query_one("#more").size.width - 3))
-        self.query_one("#explanation", Static).update(Content("\n").join(lines), layout=False)
-        self.query_one("#more").scroll_home(animate=False)
+        if self._put("#explanation", Content("\n").join(lines)):
+            self.query_one("#more").scroll_home(animate=False)
 
     def _head(self, verdict: Content, about: Sequence[str] | None = None) -> None:
-        self.query_one("#verdict", Static).update(verdict)
+        self._put("#verdict", verdict)
         if about is not None:
-            self.query_one("#facts", Static).update(Content.styled(" · ".join(about), "$muted"))
+            self._put("#facts", Content.styled(" · ".join(about), "$muted"))
 
     def _say(self, text: Content) -> None:
-        self.query_one("#said", Static).update(text)
+        self._put("#said", text)
+
+    def _put(self, selector: str, text: Content) -> bool:
+        """Shows a text, and says whether it is another one: what stays the same is not laid out
+        again with each key."""
+        if text.is_same(self._texts.get(selector, Content(""))):
+            return False
+        self._texts[selector] = text
+        self.query_one(selector, Static).update(text)
+        return True

@@ -93,7 +93,8 @@ def bar_line(memory: MemoryReport, found: Shares, width: int, *, captioned: bool
     """One row of the bar between its two ends, with the GPU's size before and badges after."""
     size = found.total if found.total is not None else found.needed.high
     caption = f"{gib(size)} GiB" if captioned else ""
-    marks = [name for name, on in (("SIM", memory.simulated), ("measured", found.measured)) if on]
+    imagined = memory.simulated and memory.gpu is not None
+    marks = [name for name, on in (("SIM", imagined), ("measured", found.measured)) if on]
     after: list[Part] = []
     for mark in marks:
         badge = f" {mark} "
@@ -163,7 +164,7 @@ def _left_over(found: Shares) -> Part:
     if free.low >= 0:
         return f"free {gib_range(free.low, free.high)}", ""
     if free.high >= 0:
-        return f"free {gib(free.high)} at best", "$warning"
+        return f"free at best {gib(free.high)}", "$warning"
     return f"short by {gib_range(-free.high, -free.low)}", "$error"
 
 
@@ -202,14 +203,20 @@ def sentences(memory: MemoryReport, found: Shares) -> list[list[Part]]:
 
 def instead(report: CheckReport, known: Known) -> list[list[list[Part]]]:
     """What to change, and which GPUs would do: for each line its choices, long to short."""
-    fits = report.memory is not None and report.memory.fits
+    fits = report.memory.fits if report.memory else None
     lines = []
     if report.changes and not fits:
         lines.append(_listed(" → ", " · ", [one_line(text, 200) for text in report.changes]))
-    if report.alternatives:
-        names = [_short(text, known) for text in report.alternatives]
-        lines.append(_listed(" Also fits  " if fits else " Would fit  ", "   ", names))
+    names = [_short(text, known) for text in report.alternatives if not _is_it(text, report)]
+    if names:
+        before = {True: " Also fits  ", False: " Would fit  ", None: " Fits on  "}[fits]
+        lines.append(_listed(before, "   ", names))
     return lines
+
+
+def _is_it(text: str, report: CheckReport) -> bool:
+    """Whether it is the very GPU that the report is about."""
+    return bool(report.memory and text.rpartition(" × ")[0] == report.memory.gpu)
 
 
 def _short(text: str, known: Known) -> str:

@@ -71,6 +71,7 @@ class CheckScreen(WorkScreen):
 
     def on_resize(self) -> None:
         self._fold()
+        self._page.explain(self._known.report)
 
     def _fold(self) -> None:
         self.set_class(self.app.size.width < _ONE_ROW_COLUMNS, "-folded")
@@ -324,7 +325,7 @@ class CheckScreen(WorkScreen):
         return True
 
     def on_findings_moved(self) -> None:
-        self._page.explain(self._case.report if self._case else None)
+        self._page.explain(self._known.report)
         self.refresh_bindings()
 
     def on_findings_opened(self) -> None:
