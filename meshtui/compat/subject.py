@@ -95,6 +95,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         for name in ("config.json", "model_index.json", "params.json"):
             if name in self.broken:
                 raise InvalidInput(self.broken[name])
+            if name in self.unreadable:
+                raise InvalidInput(f"{name} cannot be used: {one_line(self.unreadable[name])}.")
         return Configuration(
             {name: self.json(name) for name in self.texts if name.endswith(".json")}
         )

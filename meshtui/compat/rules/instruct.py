@@ -8,6 +8,7 @@ from meshtui.compat.subject import Subject
 from meshtui.compat.support import CHAT
 from meshtui.compat.tuning import Answering, tuning
 from meshtui.domain.finding import Finding
+from meshtui.domain.text import one_line
 from meshtui.settings.shipped import toml_data
 
 RULE = "instruct"
@@ -38,7 +39,7 @@ def instruct(subject: Subject, setting: Setting) -> Iterator[Finding]:
 
 
 def _instead(name: str) -> str:
-    model = name.partition("@")[0]
+    model = one_line(name.partition("@")[0], 120)
     if known := toml_data("families.toml")["instruct"].get(model):
         return f"Use {known}."
     if "-Base" in model:

@@ -1,7 +1,9 @@
 """A model in a folder of this machine, and an entry of the managed cache."""
 
+import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,9 +145,12 @@ def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
                         hidden = entry.name.startswith(".")
                         if not hidden and prefix.count("/") < _DEEPEST:
                             pending.append(f"{path}/")
-                    elif entry.is_file():
+                        continue
+                    # Links may lead in circles or to nothing, and files go while one looks.
+                    with contextlib.suppress(OSError):
                         seen = entry.stat()
-                        found.append((path, seen.st_size, seen.st_mtime_ns))
+                        if stat.S_ISREG(seen.st_mode):
+                            found.append((path, seen.st_size, seen.st_mtime_ns))
         except OSError as error:
             if prefix:
                 continue
