@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import re
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,7 +72,8 @@ def git_sha1(data: bytes) -> str:
 
 
 class HubServer:
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.repos: dict[str, Repo] = {}
         self.renamed: dict[str, str] = {}
         """Old names of repositories."""
@@ -112,9 +114,10 @@ class HubServer:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://127.0.0.1:{runner.addresses[0][1]}"
 
     # --- the API
 

@@ -15,11 +15,11 @@ from meshtui.domain.model_cache import DownloadPlan, PlannedFile
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.text import one_line
 from meshtui.hub.download import download, files_to_fetch
-from meshtui.hub.errors import HubUnreachable
+from meshtui.hub.errors import HubUnreachable, unreachable
 from meshtui.hub.leftovers import DownloadFolder
 from meshtui.hub.meter import DownloadProgress
 from meshtui.hub.model_files import HubModel, look_up
-from meshtui.hub.reach import Reach, why_unreachable
+from meshtui.hub.reach import NOT_TRUSTED, Reach, why_unreachable
 from meshtui.hub.retries import DEFAULT_RETRIES, Retries
 from meshtui.hub.selection import why_left_out
 
@@ -31,7 +31,7 @@ async def plan_download(
 ) -> DownloadPlan:
     """What `fetch` would bring: all files of the repository, and which of them. `files` are those
     that a person wants instead of what engines need. Raises the errors of the Hub."""
-    await _check_reachable(ref, reach)
+    await _check_reachable(reach)
     model = await look_up(ref, reach)
     reasons = why_left_out(file.path for file in model.files)
     wanted = set(files) if files is not None else {p for p, why in reasons.items() if why is None}
@@ -103,7 +103,7 @@ async def _fetch(
     retries: Retries,
 ) -> Entry:
     """For one who holds the store's lock of the model."""
-    await _check_reachable(ref, reach)
+    await _check_reachable(reach, missing=ref)
     model = await look_up(ref, reach)
     wanted = files_to_fetch(model, files)
     stage = await asyncio.to_thread(store.stage, ref, resume=True)
@@ -132,16 +132,19 @@ def usable(store: ModelStore, ref: ModelRef) -> Entry | None:
         return None
 
 
-async def _check_reachable(ref: ModelRef, reach: Reach) -> None:
-    """Says within seconds what a look-up says after minutes."""
-    if reason := await why_unreachable(reach):
-        raise HubUnreachable(
-            f"{ref} is not in the model cache, and the Hub at {reach.endpoint} cannot be reached: "
-            f"{reason}.",
-            hint="Check the network and the proxy settings (HTTPS_PROXY, or hub.proxy of the "
-            "connection); HF_ENDPOINT names a mirror. Without a network, models are imported: "
-            "meshtui cache import.",
-        )
+async def _check_reachable(reach: Reach, *, missing: ModelRef | None = None) -> None:
+    """Says within seconds what a look-up says after minutes; `missing` cannot be had then."""
+    reason = await why_unreachable(reach)
+    if reason is None:
+        return
+    error = unreachable(reach.endpoint, reason, certificates=reason.startswith(NOT_TRUSTED))
+    if missing is None:
+        raise error
+    raise HubUnreachable(
+        f"{missing} is not in the model cache, and the Hub at {reach.endpoint} cannot be reached: "
+        f"{reason}.",
+        hint=f"{error.hint} Without a network, models are imported: meshtui cache import.",
+    )
 
 
 def _findings(model: HubModel, chosen: set[str], reach: Reach) -> Iterator[Finding]:

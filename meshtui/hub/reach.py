@@ -16,6 +16,8 @@ from meshtui.settings.secrets import is_reference, resolve
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 NO_TOKEN = ""
+# How the reason begins where certificates are at fault.
+NOT_TRUSTED = "its certificate is not trusted"
 # Properties of a connection; what it does not name comes from the environment.
 ENDPOINT_PROPERTY = "hub.endpoint"
 PROXY_PROPERTY = "hub.proxy"
@@ -150,11 +152,10 @@ def reason_of(error: BaseException) -> str:
     """Why the network failed, in words, without passwords of proxies."""
     if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == 407:
         return "the proxy wants a user and a password"
-    certificate = next(
-        (e for e in _chain(error) if isinstance(e, ssl.SSLCertVerificationError)), None
-    )
-    if certificate is not None:
-        return f"its certificate is not trusted ({one_line(certificate.verify_message)})"
+    if is_about_certificates(error):
+        found = (getattr(e, "verify_message", "") for e in _chain(error))
+        why = next(filter(None, found), "it cannot be verified")
+        return f"{NOT_TRUSTED} ({one_line(why, 200)})"
     said = one_line(str(error), 300) or type(error).__name__
     return _CREDENTIALS.sub("***@", said)
 
@@ -170,5 +171,5 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     found: list[BaseException] = []
     while error is not None and len(found) < 10:
         found.append(error)
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or error.__context__ or getattr(error, "certificate_error", None)
     return found
