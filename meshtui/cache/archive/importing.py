@@ -10,8 +10,10 @@ from meshtui.cache.archive.disk import imported
 from meshtui.cache.archive.judging import (
     about_files,
     about_others,
+    about_pointers,
     about_room,
     about_sums,
+    is_pointer,
     known_sums,
 )
 from meshtui.cache.archive.layout import Role, may_be, role_of
@@ -24,6 +26,7 @@ from meshtui.cache.archive.volumes import VolumeReader, volume_of, volumes_from
 from meshtui.cache.archive.zip_reader import ZipArchive
 from meshtui.cache.checksums import MOST_BYTES
 from meshtui.cache.disk_errors import explained
+from meshtui.cache.files import read_limited
 from meshtui.cache.store import METADATA, ModelStore, Stage
 from meshtui.cache.verify import header_findings, pickle_findings, shard_findings
 from meshtui.cache.work import Work
@@ -145,11 +148,20 @@ class _Import:
             *about_others(self._others),
             *about_sums(known_sums(self._beside, self._inside), self._sizes),
             *about_files(self._found.metadata, self._sizes),
+            *about_pointers(self._pointers(stage)),
             *header_findings(stage.model_dir, self._sizes),
             *shard_findings(stage.model_dir, self._sizes),
         ]
         _raise(findings)
         return (*findings, *pickle_findings(stage.model_dir, self._sizes))
+
+    def _pointers(self, stage: Stage) -> list[str]:
+        return [
+            path
+            for path, size in self._sizes.items()
+            if path.endswith(".safetensors")
+            and is_pointer(read_limited(stage.model_dir / path, 8), size)
+        ]
 
 
 def _small(member: Member) -> bytes:

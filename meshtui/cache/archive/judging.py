@@ -14,6 +14,8 @@ from meshtui.domain.model_cache import WeightsFormat
 
 _MARGIN_BYTES = 64_000_000
 _SHOWN = 5
+_MOST_POINTER_BYTES = 1024
+_LFS_POINTER = b"version "
 
 
 def about_others(paths: Sequence[str]) -> Iterator[Finding]:
@@ -21,6 +23,21 @@ def about_others(paths: Sequence[str]) -> Iterator[Finding]:
     if paths:
         count = f"{len(paths)} files are" if len(paths) > 1 else "One file is"
         yield warning("other", f"{count} no part of the model, and left out: {shown(paths[0])}.")
+
+
+def about_pointers(names: Sequence[str]) -> Iterator[Finding]:
+    """Weights that `git clone` left out."""
+    if names:
+        yield blocker(
+            "lfs-pointer",
+            f"{shown(names[0])} is only a pointer: git has not fetched {len(names)} large files.",
+            "Run `git lfs pull` where it was packed, and pack it again.",
+        )
+
+
+def is_pointer(start: bytes, size_bytes: int) -> bool:
+    """Whether a file that begins so is a pointer of git-lfs; eight bytes tell."""
+    return size_bytes <= _MOST_POINTER_BYTES and start[:8] == _LFS_POINTER
 
 
 def about_files(metadata: ModelMetadata, files: Mapping[str, int]) -> Iterator[Finding]:

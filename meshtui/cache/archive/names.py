@@ -26,14 +26,20 @@ class Refused(InvalidInput):
 
 
 def shown(name: str) -> str:
-    """A name for messages."""
-    return one_line(name, 120) or "(a nameless file)"
+    """A name for messages; what cannot be seen in it becomes U+FFFD."""
+    line = one_line(name, 120)
+    visible = "".join("\ufffd" if _is_hidden(char) else char for char in line)
+    return visible or "(a nameless file)"
+
+
+def _is_hidden(char: str) -> bool:
+    return unicodedata.category(char) in _FORBIDDEN
 
 
 def parts_of(name: str) -> Parts:
     """The parts of a member's path, in Unicode's composed form (NFC). A leading `./`, which `tar`
     writes, counts as nothing; so `.` alone has no parts. Raises `Refused`."""
-    if any(unicodedata.category(char) in _FORBIDDEN for char in name):
+    if any(map(_is_hidden, name)):
         raise Refused("name", f"{shown(name)} has characters in its name that cannot be seen.")
     if "\\" in name or _DRIVE.match(name):
         raise Refused("name", f"{shown(name)} is a path of Windows.")

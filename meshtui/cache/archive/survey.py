@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from meshtui.cache.archive.findings import blocker, refusal
-from meshtui.cache.archive.judging import about_others
+from meshtui.cache.archive.judging import about_others, about_pointers, is_pointer
 from meshtui.cache.archive.layout import Role, is_left_out, may_be, role_of
 from meshtui.cache.archive.members import Advance, Archive, Kind, Member
 from meshtui.cache.archive.names import Namespace, Parts, Refused, parts_of, shown
@@ -18,8 +18,6 @@ from meshtui.domain.finding import Finding, Level
 from meshtui.hub.safetensors_header import read_header
 
 _SHOWN = 20
-_MOST_POINTER_BYTES = 1024
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +117,7 @@ class _Pass:
 
     def _look_at_weights(self, parts: Parts, member: Member) -> None:
         start = member.read(8)
-        if member.size_bytes <= _MOST_POINTER_BYTES and _LFS_POINTER.startswith(start):
+        if is_pointer(start, member.size_bytes):
             self._pointers.append(parts)
             return
         try:
@@ -199,13 +197,7 @@ class _Pass:
         for parts, message in list(self._headers.items())[:_SHOWN]:
             if role_of(parts, root)[0] is Role.MODEL:
                 yield blocker("header", f"{shown(parts[-1])}: {message}")
-        if self._pointers:
-            yield blocker(
-                "lfs-pointer",
-                f"{len(self._pointers)} large files were not fetched by git: "
-                f"{shown(self._pointers[0][-1])} is only a pointer.",
-                "Run `git lfs pull` where it was packed, and pack it again.",
-            )
+        yield from about_pointers([parts[-1] for parts in self._pointers])
 
     def _sums_of(self, root: Parts) -> tuple[dict[str, str] | None, list[Finding]]:
         if root not in self._sums:

@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import IO, cast
 
 from meshtui.cache.archive.members import Advance, Archive, Kind, Member, cut_off
@@ -46,8 +46,8 @@ class ZipArchive(Archive):
     def members(self, advance: Advance) -> Iterator[Member]:
         infos, end = self._list()
         _check(infos)
-        ends = [info.header_offset for info in infos[1:]] + [end]
-        for info, its_end in zip(infos, ends, strict=True):
+        for info, following in zip_longest(infos, infos[1:]):
+            its_end = following.header_offset if following else end
             yield _ZipMember(self._file, info, its_end)
 
     def _list(self) -> tuple[list[zipfile.ZipInfo], int]:
