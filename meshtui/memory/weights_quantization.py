@@ -141,6 +141,10 @@ class Quantizer:
         method = self._quantization.method if self._quantization is not None else ""
         if configuration.text.get_str("expert_dtype") == "fp4" and method == "fp8":
             self._experts = Scheme(kind="mx", bits=4)
+            if self._quantization is not None:
+                # Experts may have been quantized once more (vllm/models/deepseek_v4).
+                other = _of_algorithm(self._quantization.raw.get("moe_quant_algo"), None)
+                self._experts = other or self._experts
         if configuration.text.model_type == "deepseek_v4":
             self._scale_bytes = 1
         if self._quantization is not None:
@@ -217,8 +221,8 @@ class Quantizer:
         return PLAIN
 
     def _read(self, found: Quantization) -> None:
-        self._ignored = Patterns(found.ignored)
         method = found.method
+        self._ignored = Patterns(found.ignored if method != "fp8" else _left_out_of_fp8(found))
         if method == "compressed-tensors":
             self._read_groups(found)
         elif method == "modelopt_mixed":
@@ -345,6 +349,15 @@ def _mxfp4_pads(settings: ServingSettings) -> tuple[int, int]:
         and one.get("capability_major", settings.capability // 10) == settings.capability // 10
     )
     return int(entry["inner"]), int(entry["outer"])
+
+
+def _left_out_of_fp8(found: Quantization) -> list[str]:
+    """Modules that are no FP8: other keys than these two are not looked at (fp8.py)."""
+    for key in ("ignored_layers", "modules_to_not_convert"):
+        names = found.raw.get(key)
+        if isinstance(names, list) and names:
+            return [name for name in names if isinstance(name, str)]
+    return []
 
 
 def _of_algorithm(algorithm: Any, group: Any) -> Scheme | None:
