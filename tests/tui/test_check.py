@@ -149,6 +149,18 @@ async def test_another_screen_leads_here_with_its_model() -> None:
         await eventually(lambda: client.checks[-1][0] == QWEN, "the second question")
 
 
+async def test_c_in_the_cache_leads_here_with_the_marked_model() -> None:
+    client = WithCache()
+    async with opened(client, size=(120, 40)) as (app, pilot):
+        await pilot.press("f4")
+        await eventually(lambda: QWEN in shown(app), "the list")
+        await press(pilot, "home")
+        await pilot.press("c")
+        await eventually(lambda: client.checks, "the question")
+        assert client.checks[0][0] in (QWEN, "acme/tiny")
+        assert app.current_mode == "check"
+
+
 # Turning parameters
 
 

@@ -46,6 +46,7 @@ TOO_EARLY = {
     "meshtui.screens.help",
     "meshtui.screens.commands",
     "meshtui.screens.servers",
+    "meshtui.screens.check",
     "meshtui.screens.studio.finders",
     "textual.widgets._data_table",
     "textual.widgets._markdown",
