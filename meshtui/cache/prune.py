@@ -23,14 +23,14 @@ from meshtui.domain.text import one_line
 
 class Partial(msgspec.Struct, frozen=True, kw_only=True):
     """A half download. `name` is its folder's, `model` what is to become of it; `touched_at` is
-    when it last grew. `under_way`: a process holds its lock."""
+    when it last grew. `why_kept` says why it may not go now; empty where it may."""
 
     name: str
     model: str
     size_bytes: int
     begun_by: str = ""
     touched_at: float = 0.0
-    under_way: bool = False
+    why_kept: str = ""
 
 
 def partials(store: ModelStore) -> list[Partial]:
@@ -81,7 +81,7 @@ def plan_prune(
             items.append(PruneItem(model=entry.model, reason=reason, frees_bytes=frees))
     if wishes.partials:
         for half in halves:
-            (kept if half.under_way else items).append(_half(half, now_s))
+            (kept if half.why_kept else items).append(_half(half, now_s))
     return PrunePlan(items=tuple(items), kept=tuple(kept))
 
 
@@ -178,24 +178,24 @@ def _partial(store: ModelStore, folder: Path) -> Partial:
         size_bytes=size_bytes,
         begun_by=one_line(note.by, 64),
         touched_at=touched_at,
-        under_way=_is_under_way(store, folder.name),
+        why_kept=_why_kept(store, folder.name),
     )
 
 
-def _is_under_way(store: ModelStore, name: str) -> bool:
-    """Whether a process holds the lock. Where this user may not ask, it may be."""
+def _why_kept(store: ModelStore, name: str) -> str:
+    """Empty where no process holds the lock."""
     lock = store.lock_of_partial(name)
     try:
-        return not lock.try_acquire()
-    except OSError:
-        return True
+        return "" if lock.try_acquire() else "Its download is under way."
+    except OSError as error:
+        return f"It cannot be changed here: {one_line(error.strerror or str(error))}."
     finally:
         lock.release()
 
 
 def _half(half: Partial, now_s: float) -> PruneItem:
-    reason = "Its download is under way."
-    if not half.under_way:
+    reason = half.why_kept
+    if not reason:
         by = f"Begun by {half.begun_by}; it" if half.begun_by else "It"
         reason = f"A half download. {by} last grew {_ago(now_s - half.touched_at)}."
     return PruneItem(

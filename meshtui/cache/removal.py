@@ -15,7 +15,7 @@ from meshtui.domain.model_cache import DeletePlan
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.text import one_line
 
-_HINT = "Ask them, or whoever looks after the cache."
+_HINT = "Ask whoever looks after the cache, or use another one (MESHTUI_CACHE)."
 
 
 def plan_delete(store: ModelStore, refs: Iterable[ModelRef]) -> list[DeletePlan]:

@@ -118,7 +118,7 @@ def half(store: ModelStore, model: str) -> Partial:
 def test_half_downloads_are_seen_and_removed(store: ModelStore) -> None:
     first, second = half(store, "a/one"), half(store, "a/two@v1")
     assert partials(store) == [first, second]
-    assert first.size_bytes >= 100_000 and first.begun_by and not first.under_way
+    assert first.size_bytes >= 100_000 and first.begun_by and not first.why_kept
     found = plan_prune([], partials(store), PruneWishes(partials=True), first.touched_at + 7200)
     assert [item.partial for item in found.items] == [first.name, second.name]
     assert found.items[0].reason.endswith("It last grew 2 hours ago.") or "; it last" in (
@@ -161,13 +161,13 @@ def test_a_download_that_is_under_way_stays(store: ModelStore) -> None:
         assert holder.stdout is not None
         holder.stdout.readline()
         [busy] = partials(store)
-        assert busy.under_way
+        assert busy.why_kept
         found = plan_prune([], [busy], PruneWishes(partials=True), NOW_S)
         assert found.items == () and found.kept[0].reason == "Its download is under way."
         with pytest.raises(Conflict, match="under way"):
             remove_partial(store, busy.name)
         holder.kill()
     [left] = partials(store)
-    assert not left.under_way
+    assert not left.why_kept
     remove_partial(store, left.name)
     assert partials(store) == []
