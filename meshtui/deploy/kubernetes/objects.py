@@ -50,11 +50,12 @@ def path_of(manifest: Json) -> str:
     return f"{root}/namespaces/{meta['namespace']}/{kind.lower()}s/{meta['name']}"
 
 
-def deployment(server: PodServer, *, replicas: int = 1) -> Json:
-    """One pod, ended before the next starts: two never fit where the GPUs are taken."""
+def deployment(server: PodServer) -> Json:
+    """One pod, ended before the next starts: two never fit where the GPUs are taken. The number
+    of replicas is left open (1 where nobody says otherwise), so that describing a server anew
+    does not wake one that is idle."""
     defaults = toml_data("kubernetes/defaults.toml")
     spec: dict[str, Any] = {
-        "replicas": replicas,
         "revisionHistoryLimit": 2,
         "strategy": {"type": "Recreate"},
         "progressDeadlineSeconds": server.startup_budget_s + defaults["pod"]["image_budget_s"],

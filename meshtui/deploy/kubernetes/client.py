@@ -1,0 +1,154 @@
+"""Makes, scales and deletes servers on a cluster, beside others who may do so, too."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from meshtui.deploy.kubernetes.api import FIELD_MANAGER, Cluster, Json
+from meshtui.deploy.kubernetes.errors import ClusterError
+from meshtui.deploy.kubernetes.objects import (
+    SPEC,
+    claim,
+    deployment,
+    manifests,
+    owned_by,
+    path_of,
+    secret,
+    service,
+)
+from meshtui.deploy.kubernetes.spec import PodServer
+from meshtui.domain.codec import from_json
+from meshtui.domain.connection import EnabledModel
+from meshtui.domain.errors import InvalidInput
+from meshtui.domain.execution import KubernetesExecution
+
+# They own what Kubernetes itself writes.
+_CONTROLLERS = ("kube-controller-manager", "kubelet")
+_ATTEMPTS = 5
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """What a server on a cluster was meant to be, as its Deployment says."""
+
+    connection: str
+    enabled: EnabledModel
+    execution: KubernetesExecution
+
+
+async def deploy(cluster: Cluster, server: PodServer) -> Json:
+    """Makes a server's objects, or brings those that are there up to date; gives the Deployment.
+
+    Everything is checked before the first object is made. Where the making breaks off, what is
+    left is taken away. Raises `ClusterError`; one with status 409 where somebody else set fields
+    that we would change.
+    """
+    path = path_of(deployment(server))
+    is_new = await _missing(cluster, path)
+    if is_new:
+        for manifest in manifests(server):
+            if manifest["kind"] != "PersistentVolumeClaim" or await _missing(
+                cluster, path_of(manifest)
+            ):
+                await cluster.apply(path_of(manifest), manifest, dry_run=True)
+    if server.execution.storage is not None:
+        # A claim that is there is used as it is: little of it can be changed at all.
+        wanted = claim(server)
+        if await _missing(cluster, path_of(wanted)):
+            await cluster.apply(path_of(wanted), wanted)
+    children = [secret(server), service(server)]
+    try:
+        if is_new:
+            # Before the pod, which else would find its Secret missing; owned once it can be.
+            for child in children:
+                await cluster.apply(path_of(child), child)
+        made = await cluster.apply(path, deployment(server))
+        for child in children:
+            await cluster.apply(path_of(child), owned_by(made, child))
+    except ClusterError:
+        if is_new:
+            with contextlib.suppress(ClusterError):
+                await delete(cluster, server.execution.namespace, server.name)
+        raise
+    return made
+
+
+async def scale(cluster: Cluster, namespace: str, name: str, replicas: int) -> Json:
+    """Sets the number of pods: 0 to rest, 1 to run. Two who do so at once do not undo each
+    other's work: each looks again at what the other made."""
+    path = _deployment_path(namespace, name)
+    for attempt in range(_ATTEMPTS):
+        found = await cluster.get(path)
+        if found["spec"].get("replicas") == replicas:
+            return found
+        version = found["metadata"]["resourceVersion"]
+        change = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
+        try:
+            return await cluster.patch(path, change)
+        except ClusterError as error:
+            if error.status != 409 or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def delete(cluster: Cluster, namespace: str, name: str) -> None:
+    """Deletes a server and all that belongs to it; what is gone already is as well. The volume of
+    models stays."""
+    await cluster.delete(_deployment_path(namespace, name), propagationPolicy="Background")
+    # They are owned by the Deployment; not yet, where its making broke off.
+    for resource in ("services", "secrets"):
+        await cluster.delete(f"/api/v1/namespaces/{namespace}/{resource}/{name}")
+
+
+def read_spec(found: Json) -> Spec | None:
+    """What a Deployment was meant to be; None where it does not say so, or another version of
+    meshtui wrote it that we do not understand."""
+    text = found["metadata"].get("annotations", {}).get(SPEC)
+    if text is None:
+        return None
+    try:
+        return from_json(text, Spec)
+    except InvalidInput:
+        return None
+
+
+def drift(found: Json) -> tuple[str, ...]:
+    """What others changed of a Deployment that we made, as `manager: field`. Those fields are
+    theirs until they give them up: they are shown, not undone."""
+    managers = found["metadata"].get("managedFields", [])
+    if not any(entry.get("manager") == FIELD_MANAGER for entry in managers):
+        return ()
+    changed = []
+    for entry in managers:
+        manager = entry.get("manager", "?")
+        if manager == FIELD_MANAGER or manager in _CONTROLLERS:
+            continue
+        spec = entry.get("fieldsV1", {}).get("f:spec")
+        if isinstance(spec, Mapping):
+            changed += [f"{manager}: {field}" for field in sorted(set(_fields(spec)))]
+    return tuple(changed)
+
+
+def _fields(tree: Mapping[str, Any], at: str = "spec") -> Iterator[str]:
+    """The leaves of a `fieldsV1` tree: `f:` is a field, `k:` an entry of a list, `.` itself."""
+    below = {key: value for key, value in tree.items() if key != "."}
+    if not below:
+        yield at
+    for key, value in below.items():
+        kind, _, name = key.partition(":")
+        yield from _fields(value, f"{at}.{name}" if kind == "f" else at)
+
+
+async def _missing(cluster: Cluster, path: str) -> bool:
+    try:
+        await cluster.get(path)
+    except ClusterError as error:
+        if error.status != 404:
+            raise
+        return True
+    return False
+
+
+def _deployment_path(namespace: str, name: str) -> str:
+    return f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
