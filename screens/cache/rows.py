@@ -193,7 +193,7 @@ def transfer_text(transfer: Transfer) -> str:
     doing = words.transferring(transfer.kind)
     match transfer.state:
         case TransferState.QUEUED:
-            return f"waits  {doing}"
+            return f"queued  {transfer.kind.value}"
         case TransferState.FAILED:
             why = one_line(transfer.error.message) if transfer.error else ""
             return f"failed: {why}"
@@ -203,12 +203,12 @@ def transfer_text(transfer: Transfer) -> str:
             return words.transferred(transfer.kind)
     if transfer.fraction is None:
         return f"{doing}  {one_line(transfer.step)}".rstrip()
-    pieces = [words.percent(transfer.fraction)]
+    # The arrow tells what comes and goes; what only reads or removes is named.
+    named = words.transfer_sign(transfer)[0] == words.WORKING
+    share = words.percent(transfer.fraction)
+    pieces = [f"{doing} {share}" if named else share]
     if transfer.rate_bytes_s > 0:
         pieces.append(words.rate(transfer.rate_bytes_s))
     if transfer.left_s is not None:
         pieces.append(f"{words.clock(transfer.left_s)} left")
-    # The arrow tells what comes and goes; what reads an entry or changes it is named.
-    if words.transfer_sign(transfer)[0] == words.WORKING:
-        pieces.append(doing)
     return "  ".join(pieces)

@@ -337,17 +337,17 @@ class CacheScreen(WorkScreen):
     def action_import(self) -> None:
         from .bring_in import ImportDialog
 
-        self.app.push_screen(ImportDialog())
+        self.app.push_screen(ImportDialog(), self._go_to)
 
     def action_adopt(self) -> None:
         from .bring_in import AdoptDialog
 
-        self.app.push_screen(AdoptDialog())
+        self.app.push_screen(AdoptDialog(), self._go_to)
 
     def action_build(self) -> None:
         from .build import BuildDialog
 
-        self.app.push_screen(BuildDialog())
+        self.app.push_screen(BuildDialog(), self._go_to)
 
     def action_export(self) -> None:
         from .export import ExportDialog

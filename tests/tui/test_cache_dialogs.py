@@ -66,9 +66,7 @@ async def test_files_of_a_download_are_taken_out_and_the_sum_follows() -> None:
 
 async def test_what_cannot_be_downloaded_says_why_in_the_dialog() -> None:
     client = CacheClient()
-    client.fails = Unavailable("The Hub does not answer.", hint="You seem to be offline.")
     async with opened(client) as (app, pilot):
-        client.fails = None
         await open_dialog(app, pilot, "D")
         client.fails = Unavailable("The Hub does not answer.", hint="You seem to be offline.")
         await pilot.press(*QWEN, "enter")
