@@ -60,7 +60,11 @@ def _refusal(store: ModelStore, folder: Path) -> str | None:
             return "The cache is on a read-only file system."
         if not _may_unlink(folder):
             return f"The cache belongs to {owner_of(store.root)}, and you may not change it."
-        closed = next((place for place in _folders(folder) if not _writable(place)), None)
+        closed = next(
+            # One that has gone meanwhile cannot be written to either.
+            (place for place in _folders(folder) if not _writable(place) and place.is_dir()),
+            None,
+        )
     except FileNotFoundError:
         # Somebody else has just deleted it; whoever goes on is told.
         return None
