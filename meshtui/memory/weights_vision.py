@@ -20,10 +20,9 @@ class Shape:
         self.layers = min(
             vision.positive("depth", "num_hidden_layers", "vt_num_hidden_layers") or 0, MOST_LAYERS
         )
-        self.hidden = (
-            vision.positive("embed_dim" if vision.model_type == "qwen2_vl" else "hidden_size",
-                            "vt_hidden_size", "hidden_size", "embed_dim") or 0
-        )  # fmt: skip
+        # Qwen2-VL calls the language model's size `hidden_size` here.
+        first = "embed_dim" if vision.model_type.startswith("qwen2_vl") else "hidden_size"
+        self.hidden = vision.positive(first, "vt_hidden_size", "hidden_size", "embed_dim") or 0
         ratio = vision.positive("mlp_ratio") or 4
         self.width = (
             vision.positive("intermediate_size", "vt_intermediate_size") or ratio * self.hidden
