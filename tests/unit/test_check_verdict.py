@@ -17,6 +17,7 @@ from meshtui.engines.check.known import Known
 from meshtui.engines.check.verdict import check
 from meshtui.engines.gpus_here import GpuHere, GpusHere, parse_cuda, parse_gpus
 from meshtui.memory.gpus import gpus
+from tests.support.memory_data import DATA
 from tests.support.subjects import CHATML, QWEN, generation, subject, tokenizer
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
@@ -173,8 +174,25 @@ def test_pictures_are_for_diffusers() -> None:
     found = report(flux, gpu="A10")
     assert found.engine is Engine.DIFFUSERS and found.task is Task.TEXT_TO_IMAGE
     assert "Add diffusers" in finding(found, "engine").fix
+    assert "cannot be told" in finding(found, "memory").message
     with_it = report(flux, place("diffusers==0.37", "vllm==0.32.0"), gpu="A10")
     assert finding(with_it, "engine").level == "ok"
+
+
+def test_flux_needs_a_gpu_of_forty_gigabytes() -> None:
+    index = (DATA / "configs" / "black-forest-labs__FLUX.1-schnell.model_index.json").read_bytes()
+    flux = subject("black-forest-labs/FLUX.1-schnell", texts={"model_index.json": index},
+                   files=("model_index.json",))  # fmt: skip
+    small = report(flux, gpu="A10")
+    assert small.verdict is Verdict.BLOCKED and small.proposal is None
+    assert "24 GB" not in finding(small, "memory").fix and "offload" in finding(small, "memory").fix
+    assert small.memory is not None and small.memory.fits is False
+    assert small.memory.weights_bytes / 1e9 == pytest.approx(33.7, abs=1)
+    assert any("A100" in gpu or "A40" in gpu or "L40" in gpu for gpu in small.alternatives)
+    assert not any("24GB" in gpu or "32GB" in gpu for gpu in small.alternatives)
+    large = report(flux, gpu="A100-80")
+    assert large.memory is not None and large.memory.fits
+    assert finding(large, "memory").level == "ok"
 
 
 def test_embeddings_keep_no_cache() -> None:

@@ -9,6 +9,7 @@ import msgspec
 from meshtui.compat.subject import Subject
 from meshtui.domain.errors import InvalidInput
 from meshtui.hub.safetensors_header import SafetensorsHeader
+from meshtui.hub.selection import select_files
 from meshtui.memory.settings import ServingSettings
 from meshtui.memory.weights import Weights, estimate_weights
 from meshtui.memory.weights_checkpoint import Checkpoint
@@ -21,6 +22,7 @@ class Known:
 
     def __init__(self, subject: Subject) -> None:
         self.checkpoint = _checkpoint(subject)
+        self.components = _components(subject) if subject.is_pipeline else {}
         # A hundred thousand tensors are told by a few dozen kinds.
         self.subject = msgspec.structs.replace(subject, headers={})
         self._weights: dict[Any, Weights] = {}
@@ -67,6 +69,22 @@ def _checkpoint(subject: Subject) -> Checkpoint | None:
         return Checkpoint.of_headers(chosen.values())
     except InvalidInput:
         return None
+
+
+def _components(subject: Subject) -> Mapping[str, Checkpoint]:
+    """The components of a pipeline by the names of their folders: one variant of each, and none of
+    which a header is not known."""
+    chosen = [path for path in select_files(f.path for f in subject.files or ())
+              if path.endswith(".safetensors") and path.count("/") == 1]  # fmt: skip
+    headers: dict[str, list[SafetensorsHeader]] = {}
+    for path in chosen:
+        if path not in subject.headers:
+            return {}
+        headers.setdefault(path.partition("/")[0], []).append(subject.headers[path])
+    try:
+        return {folder: Checkpoint.of_headers(found) for folder, found in headers.items()}
+    except InvalidInput:
+        return {}
 
 
 def weight_names(subject: Subject) -> tuple[str, ...]:

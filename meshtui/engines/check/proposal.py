@@ -25,7 +25,9 @@ def propose(
     ranks, kv_dtype = case.setting.tensor_parallel_size, _set(case.serving.kv_cache_dtype)
     length = case.setting.max_tokens
     if judged is not None:
-        length = judged.report.max_tokens
+        length = judged.report.max_tokens or None
+        if judged.report.fits is False and judged.fit is None:
+            return None
         if judged.fit is not None and not judged.fit.fits:
             changes = {change.name: change.value for change in judged.changes}
             if judged.fit.longest >= _SHORTEST and "shorter-length" in changes:

@@ -15,6 +15,7 @@ from meshtui.domain.text import one_line
 from meshtui.engines.check.case import Case, Place, case_of
 from meshtui.engines.check.known import Known
 from meshtui.engines.check.memory import Judged, alternatives, check_ram, judge
+from meshtui.engines.check.pictures import judge_pictures
 from meshtui.engines.check.proposal import propose
 from meshtui.engines.choice import Decision, decide
 
@@ -33,7 +34,7 @@ def check(known: Known, wishes: CheckWishes, place: Place) -> CheckReport:
     if engine is Engine.TRANSFORMERS:
         found = [_softened(one) if one.rule in _OF_VLLM else one for one in found]
     found += of_engine
-    judged, of_memory = _memory(known, case)
+    judged, of_memory, enough = _memory(known, case)
     found += of_memory
     found.append(_runtime(case))
     verdict = _verdict(found, telling)
@@ -59,7 +60,7 @@ def check(known: Known, wishes: CheckWishes, place: Place) -> CheckReport:
         vllm_version=case.setting.vllm_version,
         proposal=propose(subject, case, judged, engine),
         changes=tuple(change.message for change in judged.changes) if judged else (),
-        alternatives=_alternatives(known, case) if judged else (),
+        alternatives=enough,
     )
 
 
@@ -123,11 +124,17 @@ def _of_decision(decision: Decision, case: Case) -> Finding:
     return _finding(Level.OK, f"vLLM {version}{then}")
 
 
-def _memory(known: Known, case: Case) -> tuple[Judged | None, list[Finding]]:
+def _memory(known: Known, case: Case) -> tuple[Judged | None, list[Finding], tuple[str, ...]]:
+    """What it takes, what is to be said of that, and GPUs that would do."""
     subject = known.subject
-    if subject.is_pipeline or subject.broken_configuration or not subject.has("config.json"):
-        return None, []
+    if subject.broken_configuration:
+        return None, [], ()
     try:
+        if subject.is_pipeline:
+            report, enough, said = judge_pictures(known, case)
+            return Judged(report=report), [said], enough
+        if not subject.has("config.json"):
+            return None, [], ()
         judged = judge(subject, case, known.weights)
         if case.gpu is None and case.setting.on_cpu:
             check_ram(judged.report, case.machine.memory_bytes)
@@ -138,8 +145,8 @@ def _memory(known: Known, case: Case) -> tuple[Judged | None, list[Finding]]:
             message=f"It cannot be told how much it takes: {error.message}",
             fix=error.hint or "",
         )
-        return None, [unknown]
-    return judged, [_of_memory(judged, case)]
+        return None, [unknown], ()
+    return judged, [_of_memory(judged, case)], _alternatives(known, case)
 
 
 def _of_memory(judged: Judged, case: Case) -> Finding:
