@@ -33,6 +33,8 @@ _SPREAD = 0.005
 _UNKNOWN_SPREAD = 0.25
 _CORRECTED_SPREAD = 0.03
 _CONFIRMED = 0.01
+# Kernels pad what checkpoints do not: the rules of a known model stand, with headers in the range.
+_PADDED = 0.1
 _FORMULAS = {
     "embedding": "vocabulary, padded to 64, x hidden size{ranks}",
     "head": "vocabulary, padded to 64, x hidden size{ranks}",
@@ -121,6 +123,8 @@ def estimate_weights(
         ratio = said / whole if not quantizer.on_load else 1.0
         if abs(ratio - 1) <= _CONFIRMED:
             spread = _SPREAD
+        elif not notes and abs(ratio - 1) <= _PADDED:
+            spread = abs(ratio - 1)
         else:
             parameters = largest.total - largest.by_item.get("buffers", 0)
             items = (*items, _correction(parameters, ratio))
