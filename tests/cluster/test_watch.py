@@ -80,8 +80,9 @@ async def test_a_killed_api_server_is_waited_for_and_nothing_is_lost(
         await cluster.create(path, config_map("new", "1", mine="yes"))
         await eventually(lambda: ("new", "1") in seen.changes, f"it goes on: {seen.changes}", 60)
         await eventually(lambda: seen.troubles[-1] is None, "all is well again")
-        # No list was read again, and nothing was told twice.
-        assert watch.lists == 1 and seen.changes == [("kept", "1"), ("new", "1")]
+        # The new server may have forgotten the place: then the list is read again, once. Nothing
+        # is told twice either way.
+        assert watch.lists <= 2 and seen.changes == [("kept", "1"), ("new", "1")]
 
 
 async def test_a_place_that_is_forgotten_makes_it_read_the_list_again(
