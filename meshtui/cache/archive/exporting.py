@@ -15,13 +15,13 @@ from meshtui.cache.archive.folder_target import FolderTarget
 from meshtui.cache.archive.names import Namespace, Refused, parts_of, shown
 from meshtui.cache.archive.packing import Fill, Packer, TarPacker, Write, ZipPacker
 from meshtui.cache.archive.sums import SUFFIX, write_beside
-from meshtui.cache.archive.targets import Volumes, leftovers
+from meshtui.cache.archive.targets import Volumes, leftovers, write_file
 from meshtui.cache.archive.volumes import volume_name
 from meshtui.cache.checksums import read_checksums, write_checksums
 from meshtui.cache.copying import hashed
 from meshtui.cache.disk_errors import explained
 from meshtui.cache.facts import files_below
-from meshtui.cache.files import read_limited, tree_bytes, write_atomically
+from meshtui.cache.files import read_limited, tree_bytes
 from meshtui.cache.metadata import MAX_BYTES
 from meshtui.cache.names import folder_name
 from meshtui.cache.store import CHECKSUMS, METADATA, MODEL, Entry, ModelStore
@@ -136,7 +136,7 @@ class _Export:
         if order.wishes.checksums == "beside":
             sum_ = hashlib.sha256(metadata).hexdigest()
             content = write_beside(order.goal.name, order.root, self._digests, sum_)
-            write_atomically(order.sums, content)
+            write_file(order.sums, content)
             paths.append(order.sums)
         return paths
 

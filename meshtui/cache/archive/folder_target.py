@@ -7,8 +7,7 @@ from pathlib import Path
 from meshtui.cache.archive.packing import Fill, Packer
 from meshtui.cache.archive.targets import OpenFile, part_of
 from meshtui.cache.files import clear, remove, sync_folder
-from meshtui.cache.replacing import put_folder
-from meshtui.cache.store import METADATA
+from meshtui.cache.replacing import exchange
 
 
 class FolderTarget(Packer):
@@ -19,6 +18,8 @@ class FolderTarget(Packer):
     def __init__(self, goal: Path, names: set[str]) -> None:
         self._goal = goal
         self._folder = part_of(goal)
+        self._older = goal.with_name(f".{goal.name}.old")
+        self._put_right()
         self._folder.mkdir(exist_ok=True)
         self._keep_only(names)
 
@@ -41,8 +42,15 @@ class FolderTarget(Packer):
             sync_folder(Path(root))
 
     def publish(self) -> list[Path]:
-        aside = self._goal.with_name(f".{self._goal.name}.old")
-        put_folder(self._folder, self._goal, aside, first=METADATA)
+        if not self._goal.exists():
+            self._folder.rename(self._goal)
+        elif exchange(self._folder, self._goal):
+            clear(self._folder)
+        else:
+            self._goal.rename(self._older)
+            self._folder.rename(self._goal)
+            clear(self._older)
+        sync_folder(self._goal.parent)
         return [self._goal]
 
     def close(self) -> None:
@@ -50,6 +58,14 @@ class FolderTarget(Packer):
 
     def discard(self) -> None:
         clear(self._folder)
+
+    def _put_right(self) -> None:
+        """After an attempt that ended between two names."""
+        if self._older.exists():
+            if self._goal.exists():
+                clear(self._older)
+            else:
+                self._older.rename(self._goal)
 
     def _keep_only(self, names: set[str]) -> None:
         """Removes what will not be written, and what is neither file nor folder."""

@@ -155,6 +155,16 @@ class Volumes:
             index += 1
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """A small file as a whole; an older one is replaced."""
+    part = part_of(path)
+    with contextlib.closing(OpenFile(part)) as file:
+        file.write_at(0, memoryview(data))
+        file.finish(len(data))
+    part.replace(path)
+    sync_folder(path.parent)
+
+
 def part_of(goal: Path) -> Path:
     """The hidden name under which it grows."""
     return goal.with_name(f".{goal.name}{_PART}")
