@@ -103,9 +103,9 @@ class Listing:
         self._sort()
 
     def sort(self, order: Order, backwards: bool) -> None:
+        """In another order, from the next `take` on."""
         self.order, self.backwards = order, backwards
         self._places = {}
-        self._sort()
 
     def _sort(self) -> None:
         """Again only where a row's place may be another; progress alone moves nothing."""

@@ -206,25 +206,26 @@ class CacheScreen(WorkScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not self.is_mounted:
             return True
-        transfer, row = self._transfer, self._row
-        live = transfer is not None and not transfer.state.is_over
-        broken_off = transfer is not None and transfer.state in (
-            TransferState.FAILED,
-            TransferState.CANCELLED,
-        )
-        possible = {
-            "details": row is not None,
-            "mark": row is not None,
-            "mark_all": row is not None,
-            "cancel": live,
-            "retry": broken_off,
-            "delete": bool(self._chosen) or broken_off,
-            "verify": any(not entry.problem for entry in self._chosen),
-            "export": any(not entry.problem for entry in self._chosen),
-            "check": row is not None and row.entry is not None and not row.entry.problem,
-            "copy": row is not None and row.entry is not None,
-        }
-        return possible.get(action, True)
+        row = self._row
+        transfer = row.transfer if row else None
+        over = transfer is not None and transfer.state.is_over
+        # One at a time: each key asks for all of them, and what is chosen may be thousands.
+        match action:
+            case "details" | "mark" | "mark_all":
+                return row is not None
+            case "copy":
+                return row is not None and row.entry is not None
+            case "check":
+                return row is not None and row.entry is not None and not row.entry.problem
+            case "cancel":
+                return transfer is not None and not over
+            case "retry":
+                return over and transfer is not None and transfer.state is not TransferState.DONE
+            case "delete":
+                return over or bool(self._chosen)
+            case "verify" | "export":
+                return any(not entry.problem for entry in self._chosen)
+        return True
 
     # The list
 
