@@ -6,6 +6,7 @@ import sys
 import time
 
 from meshtui.cli import exit_codes
+from meshtui.cli.before_start import check_before_start
 from meshtui.cli.command import Noun, print_json
 from meshtui.cli.narration import Narrator
 from meshtui.cli.text import ago, duration, percent, size, table
@@ -27,6 +28,7 @@ def run(words: list[str]) -> int:
     start = noun.verb("start", _start, "start the server of an enabled model")
     start.add_argument("model", metavar="MODEL", help="org/name or org/name@revision")
     start.add_argument("--connection", help="needed where several connections enable the model")
+    start.add_argument("--force", action="store_true", help="also where it would not run")
     start.add_argument("--wait", action="store_true", help="return when it is ready or has failed")
     stop = noun.verb("stop", _stop, "stop a server")
     stop.add_argument("server", metavar="SERVER", help=_NAME)
@@ -119,7 +121,10 @@ async def _show(client: ControllerClient, arguments: argparse.Namespace) -> int:
 
 
 async def _start(client: ControllerClient, arguments: argparse.Namespace) -> int:
-    server = await client.start_server(str(ModelRef.parse(arguments.model)), arguments.connection)
+    model = str(ModelRef.parse(arguments.model))
+    if not arguments.force:
+        await check_before_start(client, model, arguments.connection)
+    server = await client.start_server(model, arguments.connection)
     if arguments.wait:
         server = await _wait(client, server)
     if arguments.json:

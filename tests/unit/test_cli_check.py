@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from meshtui.cache.store import ModelStore
+from meshtui.settings import paths
 from tests.controller_support import controller_process
 from tests.support.memory_data import configuration_files
+from tests.support.models import put, safetensors
 
 MESHTUI = str(Path(sys.executable).parent / "meshtui")
 KEYS = {"model", "verdict", "engine", "findings", "memory"}
@@ -23,7 +26,7 @@ MEMORY_KEYS = {
 
 @pytest.fixture
 def controller() -> Iterator[None]:
-    with controller_process({}):
+    with controller_process({"fake/hello-Base": ()}):
         yield
 
 
@@ -52,6 +55,19 @@ def folder(root: Path, model: str, **more: bytes) -> Path:
 
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+def test_a_model_that_would_not_run_is_started_only_by_force(controller: None) -> None:
+    files = configuration_files("mistralai/Mistral-Small-24B-Base-2501")
+    assert files is not None
+    weights = {"model.safetensors": safetensors(), "tokenizer.json": b"{}"}
+    put(ModelStore(paths.models_dir()), "fake/hello-Base", {**files, **weights})
+    start = [MESHTUI, "server", "start", "fake/hello-Base"]
+    refused = subprocess.run(start, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 5 and not refused.stdout
+    assert "base model" in refused.stderr and "--force" in refused.stderr
+    forced = subprocess.run([*start, "--force"], capture_output=True, text=True, timeout=60)
+    assert forced.returncode == 0, forced.stderr
 
 
 def test_json_keeps_its_keys(controller: None, tmp_path: Path) -> None:
