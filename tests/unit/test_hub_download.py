@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import random
+import resource
 import socket
 import sys
 import textwrap
@@ -145,6 +146,77 @@ async def test_retry_after_is_honoured(hub: HubServer, tmp_path: Path) -> None:
     await fetch(hub, tmp_path / "x")
     assert time.monotonic() - began >= 1
     check(tmp_path / "x")
+
+
+async def test_who_waits_is_told_why(hub: HubServer, tmp_path: Path) -> None:
+    hub.faults.append(Fault("/lfs/", status=429, headers={"Retry-After": "1"}))
+    _, _, seen = await fetch(hub, tmp_path / "x")
+    assert "Trying again in 0:01 (status 429)" in {progress.note for progress in seen}
+    assert seen[-1].note == ""
+
+
+async def test_who_is_to_wait_for_hours_gives_up(hub: HubServer, tmp_path: Path) -> None:
+    hub.faults.append(Fault("/lfs/", status=429, headers={"Retry-After": "7200"}))
+    with pytest.raises(HubUnreachable, match="status 429"):
+        await fetch(hub, tmp_path / "x")
+
+
+async def test_the_api_is_asked_again_when_it_says(hub: HubServer) -> None:
+    hub.faults.append(Fault("/api/models/", status=429, headers={"Retry-After": "1"}))
+    began = time.monotonic()
+    await look_up(REF, Reach(endpoint=hub.url), retry_pause_s=0.01)
+    assert time.monotonic() - began >= 1
+    hub.faults.append(Fault("/api/models/", status=429, headers={"Retry-After": "200"}))
+    with pytest.raises(HubUnreachable, match="in 200 seconds, as it asks"):
+        await look_up(REF, Reach(endpoint=hub.url), retry_pause_s=0.01)
+
+
+async def test_an_address_that_ran_out_is_asked_for_again(hub: HubServer, tmp_path: Path) -> None:
+    """The store answers 403 in the middle of a file, as it does to old signatures."""
+    hub.faults += [Fault("/lfs/", drop_after=900_000), Fault("/lfs/", status=403)]
+    await fetch(hub, tmp_path / "x")
+    check(tmp_path / "x")
+    assert sum("/resolve/" in r.path and "model.safetensors" in r.path for r in hub.requests) == 3
+    assert hub.sent_bytes("/lfs/") < len(WEIGHTS) * 1.1
+
+
+async def test_a_disk_that_fills_up_is_said_and_gone_on_from(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, hard))
+    try:
+        with pytest.raises(NoRoom, match="is full"):
+            await fetch(hub, tmp_path / "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    hub.requests.clear()
+    await fetch(hub, tmp_path / "x")
+    check(tmp_path / "x")
+    assert hub.sent_bytes("/lfs/") < len(WEIGHTS) / 2
+
+
+async def test_a_mirror_that_knows_no_hashes_never_mixes_commits(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    hub.faults.append(Fault("/lfs/", drop_after=1_500_000, times=9))
+    model = await look_up(REF, Reach(endpoint=hub.url))
+    folder = tmp_path / "x"
+    folder.mkdir()
+    for commit in (model.commit, "main"):
+        bare = tuple(msgspec.structs.replace(f, sha256=None, git_sha1=None) for f in model.files)
+        known = msgspec.structs.replace(model, files=bare, commit=commit)
+        hub.requests.clear()
+        await download(
+            known,
+            files_to_fetch(known),
+            folder,
+            reach=Reach(endpoint=hub.url),
+            on_progress=lambda progress: None,
+            retries=QUICK,
+        )
+        check(folder)
+        assert hub.sent_bytes("/lfs/") >= len(WEIGHTS)
 
 
 async def test_an_overloaded_api_is_asked_again(hub: HubServer, tmp_path: Path) -> None:
