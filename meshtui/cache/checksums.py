@@ -37,6 +37,6 @@ def parse_checksums(content: bytes) -> dict[str, str]:
 
 
 def write_checksums(files: Mapping[str, str]) -> bytes:
-    """The file's content."""
-    document = {"algorithm": "sha256", "files": dict(files)}
+    """The file's content, the same whatever the order in which the files came."""
+    document = {"algorithm": "sha256", "files": dict(sorted(files.items()))}
     return msgspec.json.format(msgspec.json.encode(document), indent=2)
