@@ -44,6 +44,17 @@ def kubelet() -> Path:
     return _found("kubelet")
 
 
+def go_program(folder: str) -> Path:
+    """A small program of the tests' own, compiled from the folder of that name beside this file."""
+    go = shutil.which("go")
+    if go is None:
+        raise Missing(f"{folder} cannot be built without a Go toolchain: install Go 1.24 or newer.")
+    target = TEST_CACHE / "programs" / folder
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _compile(go, target, f"./{folder}", "-s -w")  # some tenths of a second where nothing changed
+    return target
+
+
 def _found(name: str) -> Path:
     folders = [TEST_CACHE / f"kubernetes-{KUBERNETES_VERSION}"]
     if assets := _ENVIRONMENT.get("KUBEBUILDER_ASSETS"):
@@ -81,25 +92,20 @@ def _build(name: str, folder: Path) -> Path:
             f"-s -w -X {version}.gitVersion=v{KUBERNETES_VERSION} "
             f"-X {version}.gitMajor=1 -X {version}.gitMinor={minor}"
         )
-        target = folder / f".{name}.new"
-        done = subprocess.run(
-            [
-                go,
-                "build",
-                "-trimpath",
-                "-ldflags",
-                flags,
-                "-o",
-                target,
-                f"k8s.io/kubernetes/cmd/{name}",
-            ],
-            cwd=_MODULE,
-            env={**_ENVIRONMENT, "CGO_ENABLED": "0"},
-            capture_output=True,
-            text=True,
-            timeout=_BUILD_TIMEOUT_S,
-        )
-        if done.returncode != 0:
-            raise Missing(f"{name} could not be built: {done.stderr[-2000:]}")
-        target.rename(folder / name)
+        _compile(go, folder / name, f"k8s.io/kubernetes/cmd/{name}", flags)
         return folder / name
+
+
+def _compile(go: str, target: Path, package: str, flags: str) -> None:
+    temporary = target.with_name(f".{target.name}.new")
+    done = subprocess.run(
+        [go, "build", "-trimpath", "-ldflags", flags, "-o", temporary, package],
+        cwd=_MODULE,
+        env={**_ENVIRONMENT, "CGO_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=_BUILD_TIMEOUT_S,
+    )
+    if done.returncode != 0:
+        raise Missing(f"{target.name} could not be built: {done.stderr[-2000:]}")
+    temporary.rename(target)

@@ -13,6 +13,7 @@ import pytest_asyncio
 from meshtui.deploy.kubernetes.api import Cluster, Json
 from tests.cluster.binaries import Missing, find
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.machine import Machine, missing_parts
 from tests.cluster.nodes import PlayedKubelet
 
 _CONTEXT = os.environ.get("MESHTUI_TEST_CONTEXT")
@@ -50,6 +51,25 @@ def control_plane(access: Access) -> ControlPlane:
     if access.control_plane is None:
         pytest.skip("needs a cluster of the tests' own: unset MESHTUI_TEST_CONTEXT")
     return access.control_plane
+
+
+@pytest.fixture(scope="session")
+def machine(access: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """This machine as a node: pods run for real."""
+    reason = missing_parts()
+    if access.control_plane is None:
+        reason = "needs a cluster of the tests' own: unset MESHTUI_TEST_CONTEXT"
+    if reason is not None:
+        pytest.skip(f"the tests with real pods are left out: {reason}")
+    assert access.control_plane is not None
+    found = Machine(tmp_path_factory.mktemp("machine"), access.control_plane.kubeconfig)
+    try:
+        found.start()
+        yield found
+    except Missing as error:
+        pytest.skip(f"the tests with real pods are left out: {error}")
+    finally:
+        found.stop()
 
 
 @pytest.fixture

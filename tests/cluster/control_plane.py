@@ -101,6 +101,8 @@ class ControlPlane:
             *("--service-account-signing-key-file", str(self._folder / "accounts.key")),
             *("--token-auth-file", str(self._folder / "tokens.csv")),
             *("--authorization-mode", "RBAC", "--profiling=false"),
+            # The name of the tests' node is in no DNS.
+            *("--kubelet-preferred-address-types", "InternalIP"),
         )
         self._wait(lambda: self._answers("/readyz"), "apiserver")
 

@@ -33,6 +33,8 @@ _CONNECT_TIMEOUT_S = 10.0
 _ANSWER_TIMEOUT_S = 30.0
 # A watched connection that says nothing for so long is dead; bookmarks come about every minute.
 _SILENCE_TIMEOUT_S = 180.0
+# Load balancers cut connections that are silent for a minute or so.
+_HEARTBEAT_S = 20.0
 # Credentials are read anew after a refusal, but not by every request of a wave of them.
 _RELOAD_INTERVAL_S = 5.0
 
@@ -116,6 +118,39 @@ class Cluster:
                     yield rest
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise unreachable(self.host, error) from error
+
+    @contextlib.asynccontextmanager
+    async def websocket(
+        self, path: str, protocol: str, **query: str
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A websocket to a subresource of a pod. Raises `ClusterError` where it is refused.
+
+        Not by the package's own client, which goes past proxies and `tls-server-name`.
+        """
+        await self.get("/version")  # its session is made with the first request
+        configuration, session = self._client.configuration, self._client.rest_client.pool_manager
+        _, url, headers, _, _ = await self._client.param_serialize(
+            "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
+        )
+        extra = {"proxy": configuration.proxy, "server_hostname": configuration.tls_server_name}
+        try:
+            socket = await session.ws_connect(
+                url.replace("http", "ws", 1),
+                protocols=(protocol,),
+                headers=headers,
+                heartbeat=_HEARTBEAT_S,
+                max_msg_size=0,
+                **{name: value for name, value in extra.items() if value},
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            # The library does not hand on the body that says more.
+            raise refusal(error.status, {"message": f"the answer to {path}"}) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable(self.host, error) from error
+        try:
+            yield socket
+        finally:
+            await socket.close()
 
     async def _json(
         self,
