@@ -13,8 +13,9 @@ import pytest_asyncio
 from meshtui.deploy.kubernetes.api import Cluster, Json
 from tests.cluster.binaries import Missing, find
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.machine import Machine, missing_parts
+from tests.cluster.machine import NAME, Machine, missing_parts
 from tests.cluster.nodes import PlayedKubelet
+from tests.cluster.waiting import until
 
 _CONTEXT = os.environ.get("MESHTUI_TEST_CONTEXT")
 _KUBECONFIG = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
@@ -115,3 +116,22 @@ async def kubelet(
         yield played
     finally:
         await played.close()
+
+
+@pytest_asyncio.fixture
+async def node(cluster: Cluster, machine: Machine) -> str:
+    """The real node, ready, with two GPUs advertised."""
+
+    def is_ready(found: Json | None) -> bool:
+        conditions = (found or {}).get("status", {}).get("conditions", [])
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+    path = f"/api/v1/nodes/{NAME}"
+    try:
+        await until(cluster, path, is_ready, 60)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{machine.log('kubelet')[-3000:]}") from None
+    gpus = {"nvidia.com/gpu": "2"}
+    await cluster.patch(f"{path}/status", {"status": {"capacity": gpus, "allocatable": gpus}})
+    await cluster.patch(path, {"spec": {"taints": []}})
+    return NAME

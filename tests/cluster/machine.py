@@ -64,7 +64,8 @@ class Machine:
         wait_until(lambda: self._ctr("version", check=False), "containerd answers", _TIMEOUT_S)
         for name, arguments in ((HOLDER, []), (SERVER, ["serve"])):
             archive = self._folder / "image.tar"
-            write_image(archive, name, {"program": program.read_bytes()}, ["/program", *arguments])
+            files = {"bin/python3": program.read_bytes()}
+            write_image(archive, name, files, ["/bin/python3", *arguments])
             self._ctr("images", "import", str(archive))
         self._spawn(
             "kubelet",
@@ -162,7 +163,7 @@ state = "{folder}/containerd-state"
 
 
 def write_image(path: Path, name: str, files: Mapping[str, bytes], entrypoint: list[str]) -> None:
-    """An image of executables in `/`, as `docker save` would write it."""
+    """An image of executables, as `docker save` would write it."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as archive:
         for file, content in files.items():

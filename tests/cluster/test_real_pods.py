@@ -10,29 +10,10 @@ import pytest_asyncio
 
 from meshtui.deploy.kubernetes.api import Cluster, Json
 from meshtui.deploy.kubernetes.tunnel import Tunnel
-from tests.cluster.machine import NAME, SERVER, Machine
+from tests.cluster.machine import SERVER
 from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest_asyncio.fixture
-async def node(cluster: Cluster, machine: Machine) -> str:
-    """The real node, ready, with two GPUs advertised."""
-
-    def is_ready(found: Json | None) -> bool:
-        conditions = (found or {}).get("status", {}).get("conditions", [])
-        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
-    path = f"/api/v1/nodes/{NAME}"
-    try:
-        await until(cluster, path, is_ready, 60)
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{machine.log('kubelet')[-3000:]}") from None
-    gpus = {"nvidia.com/gpu": "2"}
-    await cluster.patch(f"{path}/status", {"status": {"capacity": gpus, "allocatable": gpus}})
-    await cluster.patch(path, {"spec": {"taints": []}})
-    return NAME
 
 
 @pytest_asyncio.fixture

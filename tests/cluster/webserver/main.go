@@ -1,5 +1,7 @@
-// The program of the pods that tests run: it waits (as the pods' own holder does), or answers HTTP
-// on port 8000: /health, /stream (?count= events, one every 50 ms), /echo (the body and the key).
+// The program of the pods that tests run. Without arguments it waits, as the pods' own holder does.
+// With any it stands in for an engine (it is /bin/python3 in its image): it ends at once with the
+// words and the status of TEST_WORDS and TEST_STATUS where they are set, and else answers HTTP on
+// port 8000: /health, /stream (?count= events, one every 50 ms), /echo (the body and the key).
 package main
 
 import (
@@ -16,7 +18,12 @@ import (
 func main() {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
-	if len(os.Args) > 1 && os.Args[1] == "serve" {
+	if words := os.Getenv("TEST_WORDS"); words != "" {
+		fmt.Fprintln(os.Stderr, words)
+		status, _ := strconv.Atoi(os.Getenv("TEST_STATUS"))
+		os.Exit(status)
+	}
+	if len(os.Args) > 1 {
 		go serve()
 	}
 	<-ended
