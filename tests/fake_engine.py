@@ -38,6 +38,7 @@ LINES = {
     ),
     "warmup": (
         "(Worker pid={pid}) INFO 11-22 18:45:36 [l.py:1] Loading weights took 0.28 seconds",
+        "(Worker pid={pid}) INFO 11-22 18:45:36 [m.py:1] Model loading took 1.5 GiB memory",
         "(EngineCore pid={pid}) INFO 11-22 18:45:37 [w.py:1] Warming up model for the "
         "compilation...",
     ),

@@ -19,6 +19,7 @@ from meshtui.compat.sources.folder import (
 )
 from meshtui.compat.sources.hub import WANTED, subject_of_look
 from meshtui.controller.check_kept import Kept
+from meshtui.controller.check_measured import Measuring
 from meshtui.controller.check_place import PlannedRuntime, runtime_for
 from meshtui.domain.check import CheckReport, CheckWishes
 from meshtui.domain.connection import Connection, EnabledModel
@@ -32,6 +33,7 @@ from meshtui.engines.check.known import Known
 from meshtui.engines.check.verdict import check, failed
 from meshtui.engines.gpus_here import GpusHere, look_at_gpus
 from meshtui.engines.machine import detect
+from meshtui.engines.measured import MeasuredStore
 from meshtui.hub.look import look, token_of
 from meshtui.hub.looks import Look, Looks, key_of
 from meshtui.hub.reach import reach_of
@@ -72,11 +74,15 @@ class Checks:
         self._around = around
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="check")
         self._kept = Kept(_MOST_KEPT_BYTES)
+        self.measured = Measuring(
+            MeasuredStore(paths.state_dir() / "measured.json"), around.connections, self._gpus_here
+        )
         self._machine = functools.cache(detect)
         self._gpus: tuple[float, GpusHere] | None = None
         self._looking: asyncio.Task[GpusHere] | None = None
 
     async def close(self) -> None:
+        await self.measured.close()
         if self._looking is not None:
             await asyncio.wait([self._looking])
         await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
@@ -100,6 +106,7 @@ class Checks:
             here=here,
             enabled=enabled,
             choice=connection.engine_completion,
+            seen=self.measured.find,
         )
         try:
             known = await self._known(model, wishes)

@@ -228,9 +228,11 @@ class Core:
     def server_changed(self, status: ServerStatus) -> None:
         self.hub.publish(ServerChanged(status))
         self.cache.entries.users_changed()
+        self.checks.measured.note(status, lambda: self.servers.log_path(status.id))
 
     def server_removed(self, server_id: str) -> None:
         self.hub.publish(ServerRemoved(server_id))
+        self.checks.measured.forget(server_id)
         self.cache.entries.users_changed()
 
     def runtime_changed(self, status: RuntimeStatus) -> None:

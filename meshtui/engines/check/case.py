@@ -1,5 +1,6 @@
 """What is judged, and where: a model, a runtime, GPUs and wishes, put together."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ from meshtui.domain.runtime import Package, RuntimeStatus
 from meshtui.domain.task import EngineChoice, Task
 from meshtui.engines.base import Machine
 from meshtui.engines.gpus_here import GpusHere
+from meshtui.engines.measured import Case as MeasuredCase
+from meshtui.engines.measured import Measured
 from meshtui.engines.place import setting_of_runtime, with_gpus
 from meshtui.memory.gpus import find_gpu
 from meshtui.memory.settings import ServingSettings
@@ -25,7 +28,8 @@ _MOST_GPUS = 1024
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model would run. `runtime` has the packages that are installed, or (not `built`)
     those that its definition asks for. `enabled` are the settings of the connection that enables
-    the model, where one does; `choice` is that connection's `engine.completion`."""
+    the model, where one does; `choice` is that connection's `engine.completion`. `seen` finds what
+    servers logged."""
 
     runtime: RuntimeStatus
     built: bool = True
@@ -33,6 +37,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     here: GpusHere = GpusHere()
     enabled: EnabledModel | None = None
     choice: EngineChoice = EngineChoice.AUTO
+    seen: Callable[[MeasuredCase], Measured | None] = lambda case: None
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,8 @@ from meshtui.domain.errors import InvalidInput
 from meshtui.domain.finding import Level
 from meshtui.domain.memory import GIB, Change, Fit, GpuSpec, MemoryItem
 from meshtui.engines.check.case import Case
+from meshtui.engines.check.seen import measured_for, measured_weights, with_measured_pool
+from meshtui.engines.measured import Measured
 from meshtui.memory.fit import PARALLEL_SIZES, fit, smallest_sets
 from meshtui.memory.gpus import gpus
 from meshtui.memory.kv_cache import KvCache, kv_cache
@@ -40,9 +42,16 @@ def judge(subject: Subject, case: Case, weights_of: WeightsOf) -> Judged:
     configuration, serving = subject.configuration, case.serving
     if case.gpu is None:
         return Judged(report=_without_gpu(subject, case, weights_of))
+    seen = measured_for(subject.name, case)
+    if seen is not None:
+        weights_of = _with_seen(weights_of, seen, serving.tensor_parallel_size)
     found = fit(configuration, serving, weights_of, free_bytes=case.free_bytes)
+    if seen is not None:
+        found = with_measured_pool(found, seen, configuration, serving)
     first, *others = found.items
-    weights = msgspec.structs.replace(first, formula=weights_words(weights_of(serving)))
+    weights = msgspec.structs.replace(
+        first, formula=weights_words(weights_of(serving)), measured=seen is not None
+    )
     report = MemoryReport(
         weights_bytes=weights.likely_bytes,
         kv_cache_bytes_per_token=found.kv_bytes_per_token,
@@ -58,10 +67,22 @@ def judge(subject: Subject, case: Case, weights_of: WeightsOf) -> Judged:
         max_tokens_that_fit=found.longest,
         concurrency=found.concurrency,
         parts=(weights, _request(found.kv_request_bytes, found.max_tokens), *others),
+        measured=seen is not None,
         simulated=case.simulated,
         notes=_notes(case, found),
     )
     return Judged(report=report, fit=found, changes=found.changes)
+
+
+def _with_seen(weights_of: WeightsOf, seen: Measured, ranks: int) -> WeightsOf:
+    """Estimates where nothing was logged."""
+
+    def of(settings: ServingSettings) -> Weights:
+        if settings.tensor_parallel_size == ranks:
+            return measured_weights(seen)
+        return weights_of(settings)
+
+    return of
 
 
 def alternatives(subject: Subject, case: Case, weights_of: WeightsOf) -> tuple[str, ...]:
@@ -137,7 +158,9 @@ def _request(size_bytes: int, tokens: int) -> MemoryItem:
 
 
 def weights_words(weights: Weights) -> str:
-    """The sum, part by part, the largest first."""
+    """The sum, part by part, the largest first; or where a measured figure is from."""
+    if weights.source == "log":
+        return weights.items[0].formula
     items = sorted(weights.items, key=lambda item: -item.likely_bytes)
     said = [
         f"{item.name.replace('_', ' ')} {item.likely_bytes / GIB:.2f}"
