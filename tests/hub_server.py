@@ -9,6 +9,7 @@ files, which the API redirects to. Faults are put in a list and happen in order.
 """
 
 import asyncio
+import functools
 import hashlib
 import json
 import re
@@ -64,9 +65,16 @@ class Repo:
 
     @property
     def commit(self) -> str:
-        return hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
+        digests = sorted((path, sha256(data)) for path, data in self.files.items())
+        return hashlib.sha1(repr(digests).encode()).hexdigest()
 
 
+@functools.lru_cache(maxsize=100)
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@functools.lru_cache(maxsize=100)
 def git_sha1(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
@@ -98,6 +106,7 @@ class HubServer:
         hub.router.add_get("/api/models", self._list)
         hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}", self._info)
         hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}/revision/{revision}", self._info)
+        hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}/tree/{revision}", self._tree)
         hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}/xet-read-token/{revision}", self._xet)
         hub.router.add_get(r"/{id:[^/]+/[^/]+}/resolve/{revision}/{path:.+}", self._resolve)
         store = web.Application()
@@ -143,8 +152,7 @@ class HubServer:
             sibling: dict[str, Any] = {"rfilename": path, "size": len(data)}
             sibling["blobId"] = git_sha1(data)
             if _LARGE.search(path):
-                sha256 = hashlib.sha256(data).hexdigest()
-                sibling["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 130}
+                sibling["lfs"] = {"sha256": sha256(data), "size": len(data), "pointerSize": 130}
             siblings.append(sibling)
         said = {
             "id": repo.id,
@@ -161,6 +169,21 @@ class HubServer:
         if request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers={"ETag": etag})
         return web.json_response(said, headers={"ETag": etag})
+
+    async def _tree(self, request: web.Request) -> web.StreamResponse:
+        """The list of all files, as the Hub's own client asks for it."""
+        self._note(request)
+        repo = self.repos.get(request.match_info["id"])
+        if (refused := self._refused(request, repo, content=False)) or repo is None:
+            return refused or web.Response(status=500)
+        files = []
+        for path, data in repo.files.items():
+            file: dict[str, Any] = {"type": "file", "path": path, "size": len(data)}
+            file["oid"] = git_sha1(data)
+            if _LARGE.search(path):
+                file["lfs"] = {"oid": sha256(data), "size": len(data), "pointerSize": 130}
+            files.append(file)
+        return web.json_response(files)
 
     def _moved(self, request: web.Request) -> web.Response | None:
         old = request.match_info["id"]
@@ -192,10 +215,10 @@ class HubServer:
             return _error(404, "EntryNotFound", "Entry not found", headers)
         if _LARGE.search(path):
             self._note(request)
-            sha256 = hashlib.sha256(data).hexdigest()
-            headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(data))}
+            digest = sha256(data)
+            headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(data))}
             name = path.rpartition("/")[2]
-            headers["Location"] = f"{self.store_url}/lfs/{sha256}/{name}?sig=x%7Ey"
+            headers["Location"] = f"{self.store_url}/lfs/{digest}/{name}?sig=x%7Ey"
             if xet_hash := repo.xet.get(path):
                 token_url = f"{self.url}/api/models/{repo.id}/xet-read-token/{repo.commit}"
                 headers["X-Xet-Hash"] = xet_hash
@@ -227,7 +250,7 @@ class HubServer:
             return web.Response(status=403, text="<Error>SignatureDoesNotMatch</Error>")
         for repo in self.repos.values():
             for data in repo.files.values():
-                if hashlib.sha256(data).hexdigest() == request.match_info["sha256"]:
+                if sha256(data) == request.match_info["sha256"]:
                     return await self._send(request, data, {}, large=True)
         return web.Response(status=403, text="<Error>AccessDenied</Error>")
 
@@ -257,7 +280,11 @@ class HubServer:
             block = data[at : at + _BLOCK_BYTES]
             if fault and fault.drop_after is not None:
                 block = block[: fault.drop_after - noted.sent_bytes]
-            await answer.write(block)
+            try:
+                await answer.write(block)
+            except ConnectionError:
+                # Whoever asked has gone.
+                return answer
             noted.sent_bytes += len(block)
             if fault and fault.bytes_per_s:
                 await asyncio.sleep(len(block) / fault.bytes_per_s)

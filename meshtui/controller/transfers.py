@@ -26,7 +26,8 @@ from meshtui.domain.model_cache import Transfer, TransferState
 from meshtui.domain.text import one_line
 
 _LOGGER = logging.getLogger(__name__)
-TELL_EVERY_S = 0.1
+# Whoever watches hears something every tenth of a second, late timers included.
+TELL_EVERY_S = 0.08
 # Downloads wait for the network, everything else for the disk: the two go on beside each other.
 DOWNLOADS_AT_ONCE = 2
 ON_DISK_AT_ONCE = 2

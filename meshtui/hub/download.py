@@ -54,7 +54,7 @@ async def download(
     """Fetches `files` to `folder/model/`; gives the SHA-256 of each by its path.
 
     Called again with the same folder it goes on from what is there, unless the model has moved on
-    to another commit: then only equal files are kept. `on_progress` is called ten times a second.
+    to another commit: then only equal files are kept. `on_progress` is called many times a second.
     Files above `most_http_bytes` come by Xet, where the Hub offers it. Raises `NoRoom`,
     `Unavailable` where the disk refuses, or as `fetch_file`.
     """
