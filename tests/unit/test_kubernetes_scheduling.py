@@ -49,6 +49,14 @@ def test_reasons_are_counted() -> None:
     assert found[0].words == "too little free cpu"
 
 
+def test_nodes_that_were_never_meant_are_not_the_reason() -> None:
+    found = explain_unschedulable(
+        "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 2 "
+        "Insufficient nvidia.com/gpu."
+    )
+    assert found.failure_id == "k8s-insufficient-gpu" and "node selector" in found.cause
+
+
 def test_terminal_codes_in_a_message_are_taken_out() -> None:
     found = explain_unschedulable("0/1 nodes are available: 1 \x1b]0;title\x07bad\x1b[31m thing.")
     assert "\x1b" not in found.cause + found.excerpt and "title" not in found.cause

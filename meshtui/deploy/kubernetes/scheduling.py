@@ -13,6 +13,7 @@ _HEAD = re.compile(r"^0/(?P<nodes>\d+) nodes are available: ?")
 _PREEMPTION = re.compile(r"\.? *(?:preemption|no new claims to deallocate)[:,].*$", re.DOTALL)
 _REASON = re.compile(r"(?:^|, )(?=\d+ |pod has |pod didn't |persistentvolumeclaim )")
 _COUNTED = re.compile(r"^(?P<count>\d+) (?P<text>.+)$")
+_SELECTOR = "k8s-node-selector"
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -54,7 +55,7 @@ _KNOWN = tuple(
             "labels that the node selector or affinity does not want",
             "Compare node_selector and affinity in the execution config with the labels of the "
             "nodes: `meshtui doctor` lists the GPU products.",
-            "k8s-node-selector",
+            _SELECTOR,
         ),
         (
             r"had untolerated taint \{(?P<what>[^}]+)\}",  # before 1.34
@@ -123,9 +124,15 @@ def explain_unschedulable(message: str) -> Explanation:
     return Explanation(
         cause=cause[0].upper() + cause[1:],
         fix=" ".join(dict.fromkeys(reason.fix for reason in found)),
-        failure_id=found[0].failure_id if found else "k8s-unschedulable",
+        failure_id=_decisive(found),
         excerpt=one_line(message, 2000),
     )
+
+
+def _decisive(found: tuple[Reason, ...]) -> str:
+    """Nodes that were never meant for the pod say less than what is wrong with those that are."""
+    others = [reason for reason in found if reason.failure_id != _SELECTOR]
+    return next((reason.failure_id for reason in (*others, *found)), "k8s-unschedulable")
 
 
 def _reason(part: str) -> Reason:
