@@ -12,8 +12,8 @@ from pathlib import Path
 
 from meshtui.cache.work import Work
 
-_BLOCK_BYTES = 1 << 20
-_BLOCKS = 4
+_BLOCK_BYTES = 1 << 19
+_BLOCKS = 8
 _WRITEBACK_BYTES = 16 << 20
 # ioctl FICLONE of <linux/fs.h>: the copy shares the blocks until one of the two is changed.
 _FICLONE = 0x40049409

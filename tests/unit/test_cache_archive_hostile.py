@@ -64,6 +64,8 @@ HOSTILE_NAMES = [
     f"{MODEL}/..\\..\\x",
     "C:/x",
     "c:x",
+    "./C:/x",
+    ".//etc/x",
     f"{MODEL}/x\x1b]52;c;eA==\x07",
     f"{MODEL}/a\nb",
     f"{MODEL}/a\rb",

@@ -41,13 +41,13 @@ def parts_of(name: str) -> Parts:
     writes, counts as nothing; so `.` alone has no parts. Raises `Refused`."""
     if any(map(_is_hidden, name)):
         raise Refused("name", f"{shown(name)} has characters in its name that cannot be seen.")
+    name = unicodedata.normalize("NFC", name)
+    while name.startswith("./"):
+        name = name[2:]
     if "\\" in name or _DRIVE.match(name):
         raise Refused("name", f"{shown(name)} is a path of Windows.")
     if name.startswith("/"):
         raise Refused("name", f"{shown(name)} is an absolute path.")
-    name = unicodedata.normalize("NFC", name)
-    while name.startswith("./"):
-        name = name[2:]
     if name in ("", "."):
         return ()
     parts = tuple(name.removesuffix("/").split("/"))

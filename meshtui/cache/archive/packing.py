@@ -18,7 +18,7 @@ Fill = Callable[[Write], None]
 
 _MODE = 0o644
 _FIRST_ZIP_YEAR, _LAST_ZIP_YEAR = 1980, 2107
-_LEVEL = 3
+_LEVEL = 1
 _THREADS = 2
 
 
