@@ -19,9 +19,16 @@ import meshtui
 from meshtui.cache.store import ModelStore, current_user
 from meshtui.client import ControllerClient
 from meshtui.client.transfers import follow
-from meshtui.domain.errors import InvalidInput, NotFound, Unavailable, error_from_info
+from meshtui.domain.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    error_from_info,
+)
 from meshtui.domain.model_cache import Transfer, TransferState
 from meshtui.domain.model_ref import ModelRef
+from meshtui.domain.text import one_line
 from meshtui.settings import paths
 
 __all__ = ["ModelNotCached", "download_model_to_cache", "get_model_from_cache"]
@@ -74,6 +81,9 @@ async def _download(ref: ModelRef, connection: str | None) -> None:
     client = ControllerClient()
     try:
         transfer = await _by_controller(client, ref, connection)
+    except Conflict:
+        # Somebody else has just brought it in.
+        return
     finally:
         await client.close()
     if transfer is None:
@@ -87,13 +97,17 @@ async def _download(ref: ModelRef, connection: str | None) -> None:
 async def _by_controller(
     client: ControllerClient, ref: ModelRef, connection: str | None
 ) -> Transfer | None:
-    """The finished transfer; None where no controller of this version answers, or it went away:
-    what had come by then is gone on from."""
+    """The finished transfer; None where no controller of this version and cache answers, or it
+    went away: what had come by then is gone on from."""
     try:
         info = await client.connect(spawn=False)
     except Unavailable:
         return None
     if info.version != meshtui.__version__:
+        return None
+    root = str(paths.models_dir())
+    if (await client.cache_usage()).root != one_line(root, 500):
+        # It was started for another cache than this program has (MESHTUI_CACHE).
         return None
     transfer = await client.download(str(ref), connection)
     with contextlib.suppress(Unavailable):

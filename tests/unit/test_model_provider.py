@@ -1,10 +1,13 @@
 """The Python API: from scripts, threads and event loops, with a controller and without one."""
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,9 +25,10 @@ from meshtui.model_provider import (
 )
 from meshtui.settings import paths
 from tests.controller_support import controller_process
-from tests.hub_server import HubServer
+from tests.hub_server import Fault, HubServer
 from tests.support.hub_thread import hub_in_thread
 from tests.support.shelf import model_files, put_entry
+from tests.support.waiting import wait_until
 
 MODEL = "acme/tiny"
 FILES = model_files()
@@ -92,6 +96,38 @@ def test_a_controller_that_runs_does_it_for_all_to_see(hub: HubServer) -> None:
         assert transfer.model == MODEL
         with pytest.raises(GatedModel):
             download_model_to_cache("acme/gated")
+
+
+def test_one_cache_of_several_is_meant(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with controller_process():
+        monkeypatch.setenv("MESHTUI_CACHE", str(tmp_path / "own"))
+        folder = download_model_to_cache(MODEL)
+        assert is_complete(folder) and folder.startswith(str(tmp_path / "own"))
+        assert transfers() == []
+
+
+def test_a_broken_entry_is_fetched_anew(hub: HubServer) -> None:
+    entry = put_entry(MODEL)
+    (entry.folder / "model_metadata.json").write_text("{broken")
+    with pytest.raises(InvalidInput):
+        get_model_from_cache(MODEL)
+    with controller_process():
+        assert is_complete(download_model_to_cache(MODEL))
+
+
+def test_it_goes_on_alone_where_the_controller_dies(hub: HubServer) -> None:
+    hub.repos[MODEL].files = files = model_files(1_000_000)
+    hub.faults.append(Fault("/lfs/", bytes_per_s=2_000_000))
+    with controller_process() as process:
+        with ThreadPoolExecutor(1) as pool:
+            begun = pool.submit(download_model_to_cache, MODEL)
+            wait_until(lambda: hub.sent_bytes("/lfs/") > 800_000, "some of it")
+            os.kill(process.pid, signal.SIGKILL)
+            folder = Path(begun.result(timeout=30))
+        assert (folder / "model.safetensors").read_bytes() == files["model.safetensors"]
+    assert hub.sent_bytes("/lfs/") < 2 * len(files["model.safetensors"])
 
 
 async def test_it_works_inside_a_running_loop(hub: HubServer) -> None:
