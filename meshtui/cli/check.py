@@ -73,6 +73,8 @@ def _wishes_of(parser: argparse.ArgumentParser) -> None:
     add("--max-num-batched-tokens", type=int, metavar="N", help="most tokens in one step")
     add("--gpu-memory-utilization", type=float, metavar="SHARE", help="0 to 1 of the GPU's memory")
     add("--vllm-version", metavar="V", help="as if the runtime had this version")
+    add("--exact", action="store_true",
+        help="ask the runtime's own vLLM too: takes ten seconds and more")  # fmt: skip
     add("--trust-remote-code", action="store_true", help="as if the model's own code were allowed")
 
 
@@ -94,6 +96,7 @@ def wishes(arguments: argparse.Namespace) -> CheckWishes:
         max_num_batched_tokens=arguments.max_num_batched_tokens,
         gpu_memory_utilization=arguments.gpu_memory_utilization,
         trust_remote_code=arguments.trust_remote_code,
+        exact=arguments.exact,
     )
 
 

@@ -32,10 +32,12 @@ class CheckQuestions(ABC):
         self, models: Sequence[str], wishes: CheckWishes = _NOTHING_SET
     ) -> list[CheckReport]:
         """As `check`, of several models at the same time; one report each, in their order."""
+        # vLLM is asked about one model after the other.
+        timeout_s = _TIMEOUT_S * (len(models) if wishes.exact else 1)
         channel = await self._open()
         body = {"models": list(models), "wishes": wishes}
         return await channel.call(
-            list[CheckReport], "POST", "/check", body=body, timeout_s=_TIMEOUT_S
+            list[CheckReport], "POST", "/check", body=body, timeout_s=timeout_s
         )
 
     async def gpus(self) -> list[GpuSpec]:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from meshtui.cache.store import ModelStore
+from meshtui.compat.lengths import model_length
 from meshtui.compat.sources.folder import (
     signature_of,
     subject_of_entry,
@@ -21,6 +22,7 @@ from meshtui.compat.sources.hub import WANTED, subject_of_look
 from meshtui.controller.check_kept import Kept
 from meshtui.controller.check_measured import Measuring
 from meshtui.controller.check_place import PlannedRuntime, runtime_for
+from meshtui.deploy.installers import environment_python
 from meshtui.domain.check import CheckReport, CheckWishes
 from meshtui.domain.connection import Connection, EnabledModel
 from meshtui.domain.errors import InvalidInput, MeshtuiError, Unavailable
@@ -28,9 +30,10 @@ from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import RuntimeDefinition, RuntimeStatus
 from meshtui.domain.text import one_line
 from meshtui.engines.base import Machine
-from meshtui.engines.check.case import Place
+from meshtui.engines.check.case import Place, case_of
 from meshtui.engines.check.known import Known
 from meshtui.engines.check.verdict import check, failed
+from meshtui.engines.exact import ExactAnswer, ask_vllm
 from meshtui.engines.gpus_here import GpusHere, look_at_gpus
 from meshtui.engines.machine import detect
 from meshtui.engines.measured import MeasuredStore
@@ -38,6 +41,7 @@ from meshtui.hub.look import look, token_of
 from meshtui.hub.looks import Look, Looks, key_of
 from meshtui.hub.reach import reach_of
 from meshtui.hub.together import together
+from meshtui.memory.gpus import find_gpu
 from meshtui.settings import paths
 from meshtui.settings.downloads import connection_for
 
@@ -71,6 +75,7 @@ class Checks:
         self._seen_at: dict[str, float] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._turns = asyncio.Semaphore(_HUB_AT_ONCE)
+        self._exact_turn = asyncio.Lock()
         self._around = around
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="check")
         self._kept = Kept(_MOST_KEPT_BYTES)
@@ -112,6 +117,9 @@ class Checks:
             known = await self._known(model, wishes)
             if isinstance(known, CheckReport):
                 return known
+            if wishes.exact:
+                answer = await self._exact(known, wishes, place)
+                place = msgspec.structs.replace(place, exact=answer)
             report = await self._in_thread(functools.partial(check, known, wishes, place))
         except MeshtuiError:
             raise
@@ -126,6 +134,39 @@ class Checks:
                 ),
             )
         return msgspec.structs.replace(report, model=one_line(model, 400))
+
+    async def _exact(
+        self, known: Known, wishes: CheckWishes, place: Place
+    ) -> ExactAnswer | Unavailable | None:
+        """What the runtime's own vLLM says; one at a time, as each takes gigabytes of memory."""
+        subject = known.subject
+        if subject.is_pipeline or not subject.has("config.json"):
+            return None
+        if not place.built or place.runtime.path is None:
+            return Unavailable(
+                f"The runtime {place.runtime.name} is not built, so its vLLM cannot be asked.",
+                hint=f"Build it first: meshtui runtime build {place.runtime.name}",
+            )
+        case = await self._in_thread(functools.partial(case_of, subject, wishes, place))
+        length = case.setting.max_tokens or (
+            None if subject.broken_configuration else model_length(subject.configuration)
+        )
+        try:
+            async with self._exact_turn:
+                return await ask_vllm(
+                    environment_python(Path(place.runtime.path)),
+                    subject.texts,
+                    case.gpu or find_gpu("h100"),
+                    tensor_parallel_size=case.serving.tensor_parallel_size,
+                    lengths=(length,) if length else (),
+                    max_model_len=case.setting.max_tokens,
+                    kv_cache_dtype=case.serving.kv_cache_dtype,
+                    quantization=case.setting.quantization,
+                    max_num_batched_tokens=case.serving.max_num_batched_tokens,
+                    max_num_seqs=case.serving.max_num_seqs,
+                )
+        except Unavailable as error:
+            return error
 
     async def _known(self, model: str, wishes: CheckWishes) -> Known | CheckReport:
         """What is known of the model, or the report on one of which nothing could be read."""

@@ -24,7 +24,8 @@ class Verdict(StrEnum):
 class CheckWishes(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is checked for. None: what the connection or the model says, or the best that
     fits. `gpu` is a name of the catalogue, `gpus` how many of it; `max_tokens` is the context
-    length; `vllm_version` stands in for a runtime's."""
+    length; `vllm_version` stands in for a runtime's. `exact`: the runtime's own vLLM is asked for
+    weights and KV cache, which takes ten seconds and more."""
 
     connection: str | None = None
     runtime: str | None = None
@@ -42,6 +43,7 @@ class CheckWishes(msgspec.Struct, frozen=True, kw_only=True):
     max_num_batched_tokens: int | None = None
     gpu_memory_utilization: float | None = None
     trust_remote_code: bool = False
+    exact: bool = False
 
 
 class MemoryReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,11 +10,12 @@ from meshtui.compat.subject import Subject
 from meshtui.compat.support import CHAT
 from meshtui.domain.check import CheckWishes
 from meshtui.domain.connection import EnabledModel
-from meshtui.domain.errors import InvalidInput
+from meshtui.domain.errors import InvalidInput, Unavailable
 from meshtui.domain.memory import GpuSpec
 from meshtui.domain.runtime import Package, RuntimeStatus
 from meshtui.domain.task import EngineChoice, Task
 from meshtui.engines.base import Machine
+from meshtui.engines.exact import ExactAnswer
 from meshtui.engines.gpus_here import GpusHere
 from meshtui.engines.measured import Case as MeasuredCase
 from meshtui.engines.measured import Measured
@@ -29,7 +30,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model would run. `runtime` has the packages that are installed, or (not `built`)
     those that its definition asks for. `enabled` are the settings of the connection that enables
     the model, where one does; `choice` is that connection's `engine.completion`. `seen` finds what
-    servers logged."""
+    servers logged; `exact` is what the runtime's own vLLM says, or why it says nothing."""
 
     runtime: RuntimeStatus
     built: bool = True
@@ -38,6 +39,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     enabled: EnabledModel | None = None
     choice: EngineChoice = EngineChoice.AUTO
     seen: Callable[[MeasuredCase], Measured | None] = lambda case: None
+    exact: ExactAnswer | Unavailable | None = None
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from meshtui.domain.finding import Level
 from meshtui.domain.memory import GIB, Change, Fit, GpuSpec, MemoryItem
 from meshtui.engines.check.case import Case
 from meshtui.engines.check.seen import measured_for, measured_weights, with_measured_pool
+from meshtui.engines.exact import ExactAnswer
 from meshtui.engines.measured import Measured
 from meshtui.memory.fit import PARALLEL_SIZES, fit, smallest_sets
 from meshtui.memory.gpus import gpus
@@ -42,6 +43,9 @@ def judge(subject: Subject, case: Case, weights_of: WeightsOf) -> Judged:
     configuration, serving = subject.configuration, case.serving
     if case.gpu is None:
         return Judged(report=_without_gpu(subject, case, weights_of))
+    exact = case.place.exact
+    if isinstance(exact, ExactAnswer):
+        weights_of = _with_exact(weights_of, exact, serving.tensor_parallel_size)
     seen = measured_for(subject.name, case)
     if seen is not None:
         weights_of = _with_seen(weights_of, seen, serving.tensor_parallel_size)
@@ -72,6 +76,27 @@ def judge(subject: Subject, case: Case, weights_of: WeightsOf) -> Judged:
         notes=_notes(case, found),
     )
     return Judged(report=report, fit=found, changes=found.changes)
+
+
+def _with_exact(weights_of: WeightsOf, exact: ExactAnswer, ranks: int) -> WeightsOf:
+    """What vLLM builds; what it makes of loaded weights is ours to add."""
+
+    def of(settings: ServingSettings) -> Weights:
+        estimated = weights_of(settings)
+        if settings.tensor_parallel_size != ranks:
+            return estimated
+        beside = [item for item in estimated.items if item.name == "repacking"]
+        built = MemoryItem.exact("weights", exact.weights_bytes, "parameters and buffers")
+        size = exact.weights_bytes + sum(item.likely_bytes for item in beside)
+        return Weights(
+            low_bytes=size,
+            likely_bytes=size,
+            high_bytes=size,
+            items=(built, *beside),
+            source=f"classes of vLLM {exact.vllm_version}",
+        )
+
+    return of
 
 
 def _with_seen(weights_of: WeightsOf, seen: Measured, ranks: int) -> WeightsOf:

@@ -19,7 +19,7 @@ from meshtui.engines.check.pictures import judge_pictures
 from meshtui.engines.check.proposal import propose
 from meshtui.engines.choice import Decision, decide
 
-ENGINE, MEMORY, RUNTIME = "engine", "memory", "runtime"
+ENGINE, MEMORY, EXACT, RUNTIME = "engine", "memory", "exact", "runtime"
 # Rules about vLLM alone: what they refuse, another engine may do.
 _OF_VLLM = ("quantization", "gpu")
 
@@ -35,7 +35,7 @@ def check(known: Known, wishes: CheckWishes, place: Place) -> CheckReport:
         found = [_softened(one) if one.rule in _OF_VLLM else one for one in found]
     found += of_engine
     judged, of_memory, enough = _memory(known, case)
-    found += of_memory
+    found += [*of_memory, *_exact(case, judged)]
     found.append(_runtime(case))
     verdict = _verdict(found, telling)
     configuration = None if subject.broken_configuration else subject.configuration
@@ -202,6 +202,35 @@ def _alternatives(known: Known, case: Case) -> tuple[str, ...]:
             found = ()
         known.keep_alternatives(key, found)
     return found
+
+
+def _exact(case: Case, judged: Judged | None) -> list[Finding]:
+    """What the runtime's own vLLM said, where it was asked."""
+    answer = case.place.exact
+    if answer is None or judged is None:
+        return []
+    if isinstance(answer, Unavailable):
+        said = Finding(
+            rule=EXACT, level=Level.WARNING, message=answer.message, fix=answer.hint or ""
+        )
+        return [said]
+    report = judged.report
+    request = answer.request_bytes.get(str(report.max_tokens))
+    message = f"vLLM {answer.vllm_version} builds {answer.weights_bytes / GIB:.2f} GiB of weights"
+    if request is None:
+        return [Finding(rule=EXACT, level=Level.OK, message=message)]
+    message += f", and a request of {report.max_tokens:,} tokens takes {request / GIB:.2f} GiB"
+    if request == report.kv_cache_bytes_per_request:
+        return [Finding(rule=EXACT, level=Level.OK, message=message)]
+    return [
+        Finding(
+            rule=EXACT,
+            level=Level.WARNING,
+            message=f"{message}; the estimate of "
+            f"{report.kv_cache_bytes_per_request / GIB:.2f} GiB is wrong.",
+            fix="Count with the engine's figure, and report this.",
+        )
+    ]
 
 
 def _runtime(case: Case) -> Finding:
