@@ -132,6 +132,7 @@ class _Asker:
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._refusal: MeshtuiError | None = None
         self._header_bytes = 0
+        self._told: dict[str, bytes] = {}
 
     async def look(self, wanted: Wanted, before: Look | None) -> Look:
         known = before is not None and before.refusal is None and before.complete
@@ -157,6 +158,7 @@ class _Asker:
             model=model,
             etag=etag,
             texts=texts,
+            told=self._told if self._refusal else {},
             unreadable=unreadable,
             headers=headers,
             complete=not wanted.headers or len(headers) == _count_headers(model),
@@ -183,6 +185,7 @@ class _Asker:
                 raise unreachable(
                     self._reach.endpoint, "its answer about the model is no JSON"
                 ) from None
+            self._told = _told(said)
             return _model_of(self._ref, said), response.headers.get("ETag")
 
     async def _texts(
@@ -343,6 +346,18 @@ def _model_of(ref: ModelRef, said: Any) -> HubModel:
         gated=bool(said.get("gated")),
         private=bool(said.get("private")),
     )
+
+
+def _told(said: Any) -> dict[str, bytes]:
+    """The Hub repeats parts of config.json and of the tokenizer's configuration in its answer, also
+    of models whose files it gives to some only."""
+    config = said.get("config") if isinstance(said, dict) else None
+    if not isinstance(config, dict):
+        return {}
+    parts = {"config.json": {k: v for k, v in config.items() if k != "tokenizer_config"}}
+    if isinstance(config.get("tokenizer_config"), dict):
+        parts["tokenizer_config.json"] = config["tokenizer_config"]
+    return {name: msgspec.json.encode(part) for name, part in parts.items() if part}
 
 
 def _file(said: Any) -> HubFile | None:

@@ -31,16 +31,17 @@ class HeaderText(msgspec.Struct, frozen=True):
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """A model on the Hub without its weights.
 
-    `etag` is that of the answer about the model. `texts` are small files by name, `unreadable` why
-    others did not come; `headers` are those of safetensors files by path, not all of
-    them where it is not `complete`. `refusal` is why the
-    Hub gives no content although it tells of the model. `checked_at` is when the Hub was asked
-    last; `problem` why it could not be asked again since, where what was kept stands in.
+    `etag` is that of the answer about the model. `texts` are small files by name, `told` what the
+    Hub says of some of them to everybody, `unreadable` why others did not come; `headers` are
+    those of safetensors files by path, not all of them where it is not `complete`. `refusal` is
+    why the Hub gives no content although it tells of the model. `checked_at` is when the Hub was
+    asked last; `problem` why it could not be asked again since, where what was kept stands in.
     """
 
     model: HubModel
     etag: str | None = None
     texts: dict[str, bytes] = {}
+    told: dict[str, bytes] = {}
     unreadable: dict[str, str] = {}
     headers: dict[str, HeaderText] = {}
     complete: bool = True

@@ -160,6 +160,21 @@ async def test_what_the_hub_refuses_is_a_finding(
         assert said in finding.message and finding.fix
 
 
+async def test_what_the_hub_tells_everybody_of_a_gated_model_is_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = {"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+            "tokenizer_config": {"eos_token": "<|eot_id|>"}}  # fmt: skip
+    async with HubServer() as hub, running_controller() as running:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.add("acme/llama-Instruct", on_hub(), gated=True, facts={"config": told})
+        report = await running.client.check("acme/llama-Instruct", CheckWishes(gpu="H100"))
+        assert report.verdict is Verdict.BLOCKED
+        assert report.architectures == ("LlamaForCausalLM",)
+        levels = {finding.rule: finding.level.value for finding in report.findings}
+        assert levels["access"] == "blocker" and levels["architecture"] == "ok"
+
+
 async def test_a_connections_token_opens_what_is_gated(monkeypatch: pytest.MonkeyPatch) -> None:
     async with HubServer() as hub:
         hub.add("acme/llama", on_hub(), gated=True, readers=("alice",))

@@ -33,13 +33,13 @@ def subject_of_look(ref: ModelRef, look: Look) -> Subject:
         except InvalidInput as error:
             wrong[path] = error.message
     card = parse_card(look.texts[CARD]) if CARD in look.texts else Card()
-    model = look.model
+    model, texts = look.model, look.texts or look.told
     return Subject(
         name=str(ref),
         source="hub",
-        texts=look.texts,
+        texts=texts,
         files=tuple(SubjectFile(path=f.path, size_bytes=f.size_bytes) for f in model.files),
-        unreadable=look.unreadable,
+        unreadable={n: why for n, why in look.unreadable.items() if n not in texts},
         headers=headers,
         wrong_headers=wrong,
         commit=model.commit,
