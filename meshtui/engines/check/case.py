@@ -15,6 +15,7 @@ from meshtui.domain.memory import GpuSpec
 from meshtui.domain.runtime import Package, RuntimeStatus
 from meshtui.domain.task import EngineChoice, Task
 from meshtui.engines.base import Machine
+from meshtui.engines.check.extra_arguments import memory_options
 from meshtui.engines.exact import ExactAnswer
 from meshtui.engines.gpus_here import GpusHere
 from meshtui.engines.measured import Case as MeasuredCase
@@ -64,6 +65,7 @@ def case_of(subject: Subject, wishes: CheckWishes, place: Place) -> Case:
     `InvalidInput` or `NotFound` for wishes that mean nothing."""
     _check(wishes)
     enabled = place.enabled or EnabledModel(model=subject.name, task=Task.TEXT_GENERATION)
+    extra = memory_options(enabled.extra_engine_args)
     runtime = with_versions(place.runtime, wishes)
     # Without a connection the model says itself what it is for.
     task = wishes.task or (place.enabled.task if place.enabled else None)
@@ -83,7 +85,7 @@ def case_of(subject: Subject, wishes: CheckWishes, place: Place) -> Case:
         gpu=gpu,
         gpus_seen=_seen(wishes, place, of_runtime.on_cpu),
         tensor_parallel_size=ranks,
-        max_tokens=wishes.max_tokens or enabled.max_tokens,
+        max_tokens=wishes.max_tokens or extra.get("max_tokens") or enabled.max_tokens,
         quantization=wishes.quantization or enabled.quantization,
         trust_remote_code=wishes.trust_remote_code or enabled.trust_remote_code,
         driver_cuda=None if wishes.gpu is not None else place.here.driver_cuda,
@@ -94,10 +96,10 @@ def case_of(subject: Subject, wishes: CheckWishes, place: Place) -> Case:
         vllm_version=setting.vllm_version,
         tensor_parallel_size=ranks,
         max_model_len=setting.max_tokens,
-        max_num_seqs=wishes.max_num_seqs,
-        max_num_batched_tokens=wishes.max_num_batched_tokens,
-        gpu_memory_utilization=wishes.gpu_memory_utilization,
-        kv_cache_dtype=wishes.kv_cache_dtype or "auto",
+        max_num_seqs=wishes.max_num_seqs or extra.get("max_num_seqs"),
+        max_num_batched_tokens=wishes.max_num_batched_tokens or extra.get("max_num_batched_tokens"),
+        gpu_memory_utilization=wishes.gpu_memory_utilization or extra.get("gpu_memory_utilization"),
+        kv_cache_dtype=wishes.kv_cache_dtype or extra.get("kv_cache_dtype") or "auto",
         quantization=setting.quantization,
         pooling=None if meant is None or meant in CHAT else True,
     )
