@@ -89,23 +89,20 @@ def hashed(
     two. `advance` is told of every block, and may raise."""
     digest = hashlib.sha256()
     blocks: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
-    free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+    free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
     for _ in range(_BLOCKS):
-        free.put(bytearray(_BLOCK_BYTES))
+        free.put(memoryview(bytearray(_BLOCK_BYTES)))
 
     def hash_blocks() -> None:
         while (block := blocks.get()) is not None:
             digest.update(block)
-            owner = block.obj
-            block.release()
-            assert isinstance(owner, bytearray)
-            free.put(owner)
+            free.put(memoryview(block.obj))
 
     hasher = threading.Thread(target=hash_blocks, name="hash", daemon=True)
     hasher.start()
     try:
         while True:
-            view = memoryview(free.get())
+            view = free.get()
             count = read_into(view)
             if not count:
                 break
