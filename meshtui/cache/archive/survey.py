@@ -75,7 +75,7 @@ def survey(archive: Archive, advance: Advance, *, identity_only: bool = False) -
                 pass_.see(member)
             except Refused as error:
                 pass_.refuse(error)
-                if len(pass_.refused) >= _SHOWN:
+                if error.rule == "count" or len(pass_.refused) >= _SHOWN:
                     break
             if identity_only and pass_.metadata:
                 break
