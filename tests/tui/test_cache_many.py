@@ -14,7 +14,7 @@ ROUNDS = 5
 ATTEMPTS = 4
 # A key press is a few milliseconds of the toolkit's own; what would grow with the list would make
 # it a hundred times as much.
-MOST_TIMES = 4.0
+MOST_TIMES = 8.0
 # Of processor time: what a person feels as at once.
 MOST_S = 0.05
 
@@ -64,9 +64,13 @@ async def measured(count: int) -> dict[str, float]:
 
 async def test_keys_cost_the_same_with_thousands_of_entries() -> None:
     """Noise makes it worse, hardly ever better: a bound that is missed is measured again."""
+    few: dict[str, float] = {}
+    many: dict[str, float] = {}
     too_slow: list[str] = []
     for _attempt in range(ATTEMPTS):
-        few, many = await measured(FEW), await measured(MANY)
+        for best, count in ((few, FEW), (many, MANY)):
+            for what, cost_s in (await measured(count)).items():
+                best[what] = min(cost_s, best.get(what, cost_s))
         for what, cost_s in many.items():
             print(f"{what:9}{few[what] * 1000:7.1f} ms, with {MANY:,}{cost_s * 1000:7.1f} ms")
         too_slow = [w for w in many if many[w] >= max(few[w] * MOST_TIMES, MOST_S)]
