@@ -22,6 +22,7 @@ from tests.controller_support import controller_process
 SCRIPTS = Path(sys.executable).parent
 REPOSITORY = Path(__file__).parents[2]
 MODEL = "acme/large"
+TRIES = 3
 MEGABYTES = 300
 SLOW_BYTES_S = 15_000_000
 
@@ -62,9 +63,16 @@ def hf_command(target: Path) -> list[str]:
 
 
 def hf_s(target: Path) -> float:
-    began = time.perf_counter()
-    subprocess.run(hf_command(target), check=True, capture_output=True)
-    took_s = time.perf_counter() - began
+    """The Hub's own command. It gives up where a busy machine answers late: such a run does not
+    count."""
+    for _ in range(TRIES):
+        began = time.perf_counter()
+        done = subprocess.run(hf_command(target), capture_output=True, text=True)
+        took_s = time.perf_counter() - began
+        if done.returncode == 0:
+            break
+        shutil.rmtree(target, ignore_errors=True)
+    assert done.returncode == 0, done.stderr[-2000:]
     assert sum(path.stat().st_size for path in target.glob("*.safetensors")) == MEGABYTES * 10**6
     shutil.rmtree(target)
     return took_s
