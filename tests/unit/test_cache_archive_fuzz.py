@@ -162,7 +162,7 @@ def test_a_path_that_is_let_through_stays_inside(name: str) -> None:
     except Refused as error:
         assert not any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in error.message)
         return
-    base = Path("/root/of/all")
+    base = Path("/some/folder")
     assert (base.joinpath(*parts)).is_relative_to(base)
     assert all(part not in ("", ".", "..") and "/" not in part and "\0" not in part
                for part in parts)  # fmt: skip
