@@ -15,19 +15,29 @@ from meshtui.memory.weights import estimate_weights
 from tests.support.memory_data import all_configurations
 from tests.support.mutations import every_field_wrong, mutated
 
-# A generous bound for one estimate of a spoilt configuration, in seconds of this process.
+# A generous bound for one estimate of a spoilt configuration: seconds of the thread's processor.
 QUICK_S = 0.5
+# A collection of the whole process's garbage may fall into one measurement, not into all three.
+ATTEMPTS = 3
 
 
 def judge(config: dict[str, Any], seed: int) -> bool:
     """Whether an estimate came out; raises what must not be raised."""
+    for _attempt in range(ATTEMPTS):
+        before = time.thread_time()
+        came_out = judge_once(config, seed)
+        if time.thread_time() - before < QUICK_S:
+            return came_out
+    raise AssertionError(f"more than {QUICK_S} s, each of {ATTEMPTS} times")
+
+
+def judge_once(config: dict[str, Any], seed: int) -> bool:
     settings = ServingSettings(
         gpu=gpus()[("h100", "t4", "b200")[seed % 3]],
         tensor_parallel_size=(1, 2, 8)[seed // 3 % 3],
         pipeline_parallel_size=(1, 3)[seed % 2],
         vllm_version=(None, "0.9.0", "0.19.0")[seed % 3],
     )
-    before = time.process_time()
     try:
         model = read_configuration({"config.json": json.dumps(config).encode()})
         found = fit(
@@ -39,8 +49,6 @@ def judge(config: dict[str, Any], seed: int) -> bool:
     except InvalidInput as refusal:
         assert refusal.message and "\x1b" not in str(refusal)
         return False
-    finally:
-        assert time.process_time() - before < QUICK_S
     assert found.kv_request_bytes >= 0 and found.longest >= 0 and found.concurrency >= 0
     return True
 
