@@ -67,14 +67,6 @@ def test_make_run_and_one_key_lead_to_a_streamed_answer_in_tmux() -> None:
         tmux.type("C-q")
 
 
-def test_the_command_line_prints_the_answer() -> None:
-    answer = meshtui("prompt", MODEL, QUESTION, timeout_s=START_TIMEOUT_S)
-    assert "Paris" in answer
-    run = json.loads(meshtui("prompt", MODEL, QUESTION, "--json", timeout_s=START_TIMEOUT_S))
-    assert run["status"] == "done" and "Paris" in run["answer"]
-    assert run["usage"]["completion_tokens"] > 3
-
-
 def test_a_killed_controller_loses_nothing_and_the_server_is_taken_over() -> None:
     with Terminal([MESHTUI], columns=160, rows=45) as terminal:
         terminal.wait_for(QUESTION)
