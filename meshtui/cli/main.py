@@ -20,6 +20,7 @@ _NOUNS = {
     "runtime": "list, build and delete the engine stacks of this machine",
     "cache": "the models on disk: fetch, import, export, verify and delete them",
     "check": "tell whether a model runs, where, and in how much memory",
+    "model": "well-known models, what they are for, and on which GPUs they run",
     "connection": "show where models may run, and which ones",
     "doctor": "look whether servers can run on a connection's cluster",
     "endpoint": "switch the OpenAI-compatible endpoint for programs",

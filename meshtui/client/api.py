@@ -14,6 +14,7 @@ from meshtui.client import launch
 from meshtui.client.cache import CacheQuestions
 from meshtui.client.channel import Channel, lines
 from meshtui.client.check import CheckQuestions
+from meshtui.client.presets import PresetQuestions
 from meshtui.client.safe import clean_log_line, clean_struct, decode
 from meshtui.domain.codec import from_json
 from meshtui.domain.connection import Connection
@@ -62,9 +63,9 @@ class _Greeting(msgspec.Struct, frozen=True):
     busy: tuple[str, ...] = ()
 
 
-class ControllerClient(CacheQuestions, CheckQuestions):
+class ControllerClient(CacheQuestions, CheckQuestions, PresetQuestions):
     """The door to the controller. What concerns the model cache stands in `CacheQuestions`,
-    and the checker in `CheckQuestions`.
+    the checker in `CheckQuestions`, and presets in `PresetQuestions`.
 
     Methods raise `Unavailable` when no controller answers; after that, `connect` may be called
     again and starts a new one. Every other `MeshtuiError` is the controller's own answer.

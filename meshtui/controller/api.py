@@ -12,6 +12,7 @@ from meshtui.controller.check_api import add_check_routes
 from meshtui.controller.core import Core
 from meshtui.controller.http import answer, body, flag, json_lines, ndjson, number
 from meshtui.controller.logs import log_bytes
+from meshtui.controller.settings_api import add_settings_routes
 from meshtui.deploy.local import PREVIOUS_LOG_NAME
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.generation import ChatRequest
@@ -59,6 +60,7 @@ def routes(core: Core) -> web.RouteTableDef:
     _run_routes(table, core)
     add_check_routes(table, core.checks)
     add_cache_routes(table, core.cache)
+    add_settings_routes(table, core.settings)
     return table
 
 

@@ -68,7 +68,7 @@ class Core:
 
     def __init__(self, places: Places, settings: Settings, make_managers: MakeManagers) -> None:
         self._places = places
-        self._settings = settings
+        self.settings = settings
         self._started_at = time.time()
         self._session: aiohttp.ClientSession | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -125,7 +125,7 @@ class Core:
         )
 
     async def open(self) -> None:
-        await asyncio.to_thread(self._settings.refresh)
+        await asyncio.to_thread(self.settings.refresh)
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         await self.history.open()
         await self._shelf.open()
@@ -170,7 +170,7 @@ class Core:
 
     @property
     def connections(self) -> Mapping[str, Connection]:
-        return self._settings.connections.all
+        return self.settings.connections.all
 
     def models(self) -> list[ModelOption]:
         return [
@@ -214,7 +214,7 @@ class Core:
         return Overview(
             controller=self.info(),
             connections=tuple(self.connections.values()),
-            broken=self._settings.broken,
+            broken=self.settings.broken,
             models=tuple(self.models()),
             servers=tuple(self.servers.list()),
             runtimes=tuple(self.runtimes.list()),
@@ -272,11 +272,11 @@ class Core:
         while True:
             await asyncio.sleep(_LOOK_AT_SETTINGS_EVERY_S)
             try:
-                if await asyncio.to_thread(self._settings.refresh):
+                if await asyncio.to_thread(self.settings.refresh):
                     self.hub.publish(
                         ConnectionsChanged(
                             connections=tuple(self.connections.values()),
-                            broken=self._settings.broken,
+                            broken=self.settings.broken,
                             models=tuple(self.models()),
                         )
                     )

@@ -12,6 +12,7 @@ from meshtui.settings.config import Config, ConfigFile
 from meshtui.settings.connections import Connections
 from meshtui.settings.executions import Executions
 from meshtui.settings.objects import ObjectFolder
+from meshtui.settings.presets import Presets
 
 _RUNTIME_KEYS = frozenset(RuntimeDefinition.__struct_fields__)
 
@@ -34,6 +35,7 @@ class Settings:
             lambda: self.config.servers.idle_timeout_s,
             lambda: self.executions.objects,
         )
+        self.presets = Presets(folder / "presets")
         self.runtimes = ObjectFolder(
             folder / "runtimes", RuntimeDefinition, adjust=self._over_shipped
         )
@@ -64,6 +66,7 @@ class Settings:
             *self.executions.broken,
             *self.connections.broken,
             *self.runtimes.broken,
+            *self.presets.broken,
         )
 
     def refresh(self) -> bool:
@@ -75,6 +78,7 @@ class Settings:
             self.executions.refresh(),
             self.connections.refresh(),
             self.runtimes.refresh(),
+            self.presets.refresh(),
         ]
         if before != (self.config.servers, self.executions.objects.keys()):
             self.connections.reload()
