@@ -59,11 +59,27 @@ def key_name(key: str) -> str:
     return _KEY_NAMES.get(key, key)
 
 
+def is_typing(screen: Screen[object]) -> bool:
+    """Whether printable keys go into a text, so that they open and close nothing."""
+    return "question_mark" not in screen.active_bindings
+
+
 class Header(Widget):
-    """One line: the tabs at the left, the live state at the right."""
+    """One line: the tabs at the left, the live state at the right.
+
+    Beside each tab stands the key that opens it now: a digit, or a function key while digits go
+    into a text.
+    """
 
     def on_mount(self) -> None:
         self.auto_links = False
+        self.screen.bindings_updated_signal.subscribe(self, lambda _screen: self._keys_changed())
+        self._typing = is_typing(self.screen)
+
+    def _keys_changed(self) -> None:
+        if self._typing != (typing := is_typing(self.screen)):
+            self._typing = typing
+            self.refresh()
 
     def render(self) -> Content:
         state = workstation(self).state
@@ -89,7 +105,8 @@ class Header(Widget):
                 click = Style.from_meta({"@click": f"app.go('{entry.name}')"})
                 tone = Style.parse("$strong bold" if active else "$muted")
                 number = Style.parse("$key bold" if active else "$key")
-                parts.append(Content.styled(f" {entry.key}", number + click))
+                key = key_name(entry.function_key) if self._typing else entry.key
+                parts.append(Content.styled(f" {key}", number + click))
                 parts.append(Content.styled(f"{title} ", tone + click))
             yield parts
 
@@ -158,8 +175,7 @@ class Footer(Widget):
 
     def render(self) -> Content:
         active = self.screen.active_bindings
-        typing = "question_mark" not in active
-        last = _hint("f1" if typing else "?", "Help", "app.help")
+        last = _hint("f1" if is_typing(self.screen) else "?", "Help", "app.help")
         room = self.size.width - last.cell_length - 1
         line = Content(" ")
         order = [b.id for b in type(self.screen).BINDINGS if isinstance(b, Binding)]

@@ -28,6 +28,15 @@ async def test_a_click_on_the_live_state_goes_where_it_points() -> None:
         assert "Correct it" in shown(app)
 
 
+async def test_the_tabs_show_the_keys_that_work_now() -> None:
+    async with opened(ScriptedClient()) as (app, pilot):
+        assert "F4 Cache" in shown(app).splitlines()[0]
+        await pilot.press("f4")
+        await eventually(lambda: "3 Cache" in shown(app).splitlines()[0], "no text has the focus")
+        await pilot.press("1")
+        await eventually(lambda: "F4 Cache" in shown(app).splitlines()[0], "an editor has it")
+
+
 async def test_problems_can_be_listed_while_typing() -> None:
     async with opened(ScriptedClient()) as (app, pilot):
         await pilot.press("f9")
