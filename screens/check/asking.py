@@ -18,8 +18,10 @@ from ..work import start
 if TYPE_CHECKING:
     from meshtui.client import ControllerClient
 
-# An answer that comes sooner replaces the one before without a word.
-_PATIENCE_S = 0.15
+# An answer that comes sooner is painted together with the question.
+_GLANCE_S = 0.03
+# One that comes sooner replaces the one before without a word.
+PATIENCE_S = 0.15
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Case:
 
 
 class Asker:
-    """`answered` is called with the newest case only; `waits` when an answer takes its time, and
-    then each second, with the seconds."""
+    """`answered` is called with the newest case only; `waits`, with the seconds, when an answer
+    does not come at once, when that takes its time (`PATIENCE_S`), and then each second."""
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class Asker:
         self._asked = case
         if self._timer is None:
             began = time.monotonic()
-            self._timer = self._screen.set_timer(_PATIENCE_S, partial(self._is_slow, began))
+            self._wait(_GLANCE_S, began)
         start(self._screen, partial(self._ask, case), group="check", latest=True)
 
     def cancel(self) -> None:
@@ -76,9 +78,13 @@ class Asker:
         # One that a newer question stopped never comes here.
         self._answered(answer)
 
+    def _wait(self, delay_s: float, began: float) -> None:
+        self._timer = self._screen.set_timer(delay_s, partial(self._is_slow, began))
+
     def _is_slow(self, began: float) -> None:
-        self._waits(time.monotonic() - began)
-        self._timer = self._screen.set_timer(1, partial(self._is_slow, began))
+        waited_s = time.monotonic() - began
+        self._waits(waited_s)
+        self._wait(1 if waited_s >= PATIENCE_S else PATIENCE_S - waited_s, began)
 
     def _stop_clock(self) -> None:
         if self._timer is not None:

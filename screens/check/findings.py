@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import ClassVar
 
 from textual import events
@@ -72,6 +73,7 @@ class Findings(ScrollView, can_focus=True):
         if found == self._findings and not anew:
             return
         self._findings = found
+        drawn = self._drawn
         rules = [finding.rule for finding in found]
         # One that was never moved stays at what matters most.
         if anew or before is None or not self._cursor or before.rule not in rules:
@@ -81,7 +83,21 @@ class Findings(ScrollView, can_focus=True):
         self._lay_out()
         if anew:
             self.scroll_home(animate=False, force=True, immediate=True)
-        self.post_message(self.Moved())
+        self._refresh_changed(drawn)
+        if anew or self.current != before:
+            self.post_message(self.Moved())
+
+    @property
+    def _drawn(self) -> list[tuple[tuple[Part, ...], bool]]:
+        """What each row looks like: its text, and whether it is marked."""
+        return [(line.parts, line.number == self._cursor) for line in self._lines]
+
+    def _refresh_changed(self, before: Sequence[object]) -> None:
+        """Draws the rows again that look different now."""
+        rows = enumerate(zip_longest(before, self._drawn))
+        changed = [row for row, (was, now) in rows if was != now]
+        if changed:
+            self.refresh_lines(changed[0], changed[-1] - changed[0] + 1)
 
     def _lay_out(self) -> None:
         self._lines, self._first = [], []
@@ -102,11 +118,12 @@ class Findings(ScrollView, can_focus=True):
                 for at, row in enumerate(wrap(one_line(finding.fix, _MOST_CHARS), width - 2)):
                     arrow = ("  " if at else "→ ", "$key")
                     self._lines.append(_Line(number, (*indent, arrow, (row, "$muted"))))
-        self.virtual_size = Size(self.size.width, len(self._lines))
-        self.refresh()
+        # Never less than what is visible: a row more or less does not concern the screen then.
+        self.virtual_size = Size(self.size.width, max(len(self._lines), self.size.height))
 
     def on_resize(self, _event: events.Resize) -> None:
         self._lay_out()
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         base, width = self.rich_style, self.size.width

@@ -4,6 +4,20 @@ from textual.binding import Binding, BindingType
 
 from .parameters import PARAMETERS
 
+# The actions that are not always possible.
+CONDITIONAL = (
+    "explain",
+    "deploy",
+    "apply",
+    "compare",
+    "export",
+    "copy",
+    "to_model",
+    "memory",
+    "again",
+    "cancel",
+)
+
 
 def _key(keys: str, action: str, name: str, what: str = "", *, show: bool = True) -> Binding:
     """A binding whose id stays the same when its keys are changed."""

@@ -103,6 +103,7 @@ class Page(Vertical):
         self._head(Content.assemble((f"{sign} {headline(report)}", tone)), facts(report))
         self.query_one("#picture", Picture).show(report, known)
         self.findings.show(ordered(report.findings), anew=anew)
+        self.explain(report)
 
     def show_error(self, case: Case) -> None:
         """The question itself failed: why, and what to do about it."""
@@ -139,8 +140,11 @@ class Page(Vertical):
     def _put(self, selector: str, text: Content) -> bool:
         """Shows a text, and says whether it is another one: what stays the same is not laid out
         again with each key."""
-        if text.is_same(self._texts.get(selector, Content(""))):
+        before = self._texts.get(selector, Content(""))
+        if text.is_same(before):
             return False
         self._texts[selector] = text
-        self.query_one(selector, Static).update(text)
+        # One line that stays as long as it was takes the room that it had.
+        layout = "\n" in f"{before}{text}" or text.cell_length != before.cell_length
+        self.query_one(selector, Static).update(text, layout=layout)
         return True

@@ -18,7 +18,7 @@ from ..frame import WorkScreen, workstation
 from ..state import Link
 from ..work import start
 from . import keys, names
-from .asking import Asker, Case
+from .asking import PATIENCE_S, Asker, Case
 from .knob import Knob
 from .model_field import Suggestions
 from .page import Page
@@ -55,6 +55,7 @@ class CheckScreen(WorkScreen):
         self._early: str | None = None
         # A name was entered: with the answer, letters are keys.
         self._is_entered = False
+        self._possible: set[str] = set()
 
     # What is shown
 
@@ -125,6 +126,7 @@ class CheckScreen(WorkScreen):
             self._asker.ask(model, self._wishes)
         else:
             self._early = model
+            self._show_wishes()
 
     def _begin(self, text: str) -> None:
         """Asks about a model that was named."""
@@ -148,7 +150,7 @@ class CheckScreen(WorkScreen):
         self.set_focus(None)
         self._ask(model)
         self._show_wishes()
-        self.refresh_bindings()
+        self._show_keys()
 
     def _remember(self, text: str) -> None:
         checked = self._page.field.checked
@@ -165,10 +167,12 @@ class CheckScreen(WorkScreen):
         return case.model if case else None
 
     def _waits(self, seconds: float) -> None:
-        if case := self._asker.asked:
+        self._show_wishes()
+        case = self._asker.asked
+        if case and seconds >= PATIENCE_S:
             is_new = self._case is None or self._case.model != case.model
             self._page.show_waiting(case, seconds, is_new=is_new)
-            self.refresh_bindings()
+            self._show_keys()
 
     def _answered(self, case: Case) -> None:
         before, self._case = self._case, case
@@ -185,7 +189,7 @@ class CheckScreen(WorkScreen):
                 page.findings.focus()
         self._is_entered = False
         self._show_wishes()
-        self.refresh_bindings()
+        self._show_keys()
 
     # The model's name
 
@@ -268,9 +272,12 @@ class CheckScreen(WorkScreen):
         self._current = parameter
         changed = wishes != self._wishes
         self._wishes = wishes
-        self._show_wishes()
-        if changed and self._model is not None:
-            self._ask(self._model)
+        model = self._model if changed else None
+        # Painted once, with the answer, where that comes at once.
+        if model is None or self._asker.asked is not None:
+            self._show_wishes()
+        if model is not None:
+            self._ask(model)
 
     def action_reset(self) -> None:
         self._put(self._current, None)
@@ -324,9 +331,16 @@ class CheckScreen(WorkScreen):
                 return not self._page.field.has_focus
         return True
 
+    def _show_keys(self) -> None:
+        """The footer again, where something else is possible now."""
+        possible = {name for name in keys.CONDITIONAL if self.check_action(name, ())}
+        if possible != self._possible:
+            self._possible = possible
+            self.refresh_bindings()
+
     def on_findings_moved(self) -> None:
         self._page.explain(self._known.report)
-        self.refresh_bindings()
+        self._show_keys()
 
     def on_findings_opened(self) -> None:
         self.action_explain()
