@@ -28,7 +28,7 @@ class Life:
         self._task: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._waiting: asyncio.Task[None] | None = None
-        self._outcome = _new_outcome()
+        self._outcome = new_outcome()
 
     @property
     def is_lived(self) -> bool:
@@ -61,7 +61,7 @@ class Life:
 
     def take_up(self, way: Way) -> None:
         """Lives from here: `way` leads to ready, or raises."""
-        self._outcome = _new_outcome()
+        self._outcome = new_outcome()
         self._task = asyncio.get_running_loop().create_task(self._live(way))
 
     async def wait_ready(self) -> None:
@@ -72,7 +72,7 @@ class Life:
         """Begins to stop it, or its start; gives the task that does, or None where it is over."""
         task, self._task = self._task, None
         if task is not None:
-            self._settle(_stopped())
+            self._settle(stopped_early())
         if self._stopping is not None and not self._stopping.done():
             if task is not None:
                 task.cancel()  # a start that was waiting for this stop
@@ -105,34 +105,16 @@ class Life:
             explanation = await self._serve(way)
         except StoppedElsewhere:
             explanation = None
-        except MeshtuiError as error:
-            explanation = explain_error(error)
-        except OSError as error:
-            _log.exception("the start of %s failed", server.status.id)
-            explanation = Explanation(
-                cause=f"The system did not allow it: {one_line(str(error))}.",
-                fix="Look at the free space and the permissions of meshtui's folders.",
-            )
-        except Exception:
-            _log.exception("the start of %s failed", server.status.id)
-            explanation = Explanation(
-                cause="Something in meshtui failed while it was starting.",
-                fix="Look at the controller's log, and report it.",
-            )
+        except Exception as error:
+            explanation = explain_start_error(server, error)
         if server.process is not None:
             await server.process.end(grace_s=None)
         self._task = None
         server.over(explanation)
         if explanation is None:
-            self._settle(_stopped())
+            self._settle(stopped_early())
         else:
-            self._settle(
-                StartFailed(
-                    f"{server.status.model} did not start: {explanation.cause}",
-                    hint=explanation.fix,
-                    explanation=explanation,
-                )
-            )
+            self._settle(start_failed(server, explanation))
 
     async def _serve(self, way: Way) -> Explanation | None:
         """From the start to the end; gives why it ended, None where somebody else stopped it."""
@@ -145,7 +127,7 @@ class Life:
         self._settle(None)
         record = await process.exited()
         # Who asks from now on waits for what follows.
-        self._outcome = _new_outcome()
+        self._outcome = new_outcome()
         server.process = None
         if record.was_stopped:
             return None
@@ -170,7 +152,8 @@ class Life:
             self._outcome.set_exception(error)
 
 
-def _new_outcome() -> asyncio.Future[None]:
+def new_outcome() -> asyncio.Future[None]:
+    """What a start comes to, for all who wait for it."""
     outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     outcome.add_done_callback(lambda f: f.cancelled() or f.exception())  # nobody needs to wait
     return outcome
@@ -184,6 +167,30 @@ def explain_error(error: MeshtuiError) -> Explanation:
     return Explanation(cause=error.message, fix=error.hint or "Start it again.")
 
 
-def _stopped() -> StartFailed:
+def explain_start_error(server: Server, error: Exception) -> Explanation:
+    """Why a start ended. What nobody expected is in the controller's log as well."""
+    if isinstance(error, MeshtuiError):
+        return explain_error(error)
+    _log.error("the start of %s failed", server.status.id, exc_info=error)
+    if isinstance(error, OSError):
+        return Explanation(
+            cause=f"The system did not allow it: {one_line(str(error))}.",
+            fix="Look at the free space and the permissions of meshtui's folders.",
+        )
+    return Explanation(
+        cause="Something in meshtui failed while it was starting.",
+        fix="Look at the controller's log, and report it.",
+    )
+
+
+def start_failed(server: Server, why: Explanation) -> StartFailed:
+    """For those who wait for a start that failed."""
+    return StartFailed(
+        f"{server.status.model} did not start: {why.cause}", hint=why.fix, explanation=why
+    )
+
+
+def stopped_early() -> StartFailed:
+    """For those who wait for a start that somebody stopped."""
     explanation = Explanation(cause="It was stopped while it was starting.", fix="Start it again.")
     return StartFailed(explanation.cause, hint=explanation.fix, explanation=explanation)

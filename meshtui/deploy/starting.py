@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import secrets
 import time
@@ -19,6 +18,7 @@ from meshtui.deploy.local import (
     SupervisorRecord,
     keep_previous_log,
 )
+from meshtui.deploy.log_phases import read_log
 from meshtui.deploy.logtail import LogTail, log_end
 from meshtui.deploy.process import free_port
 from meshtui.deploy.records import write_key
@@ -43,15 +43,12 @@ _RECHECK_TIMEOUT_S = 30.0
 _NOT_INHERITED = frozenset(
     ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 )
-_ORDER = (Phase.STARTING, Phase.LOADING_WEIGHTS, Phase.WARMING)
 # Beginnings of the failure catalogue's names.
 _OTHER_ENGINE_HELPS = (
     *("arch-", "quant-", "driver-", "gpu-libcuda", "gpu-no", "library-", "module-", "package-"),
     *("crashed", "illegal-instruction", "engine-init-failed", "engine-timeout", "vllm-shm"),
 )
 PORT_IN_USE = "port-in-use"
-
-_log = logging.getLogger(__name__)
 
 Explain = Callable[[int | None, str], Explanation]
 ChooseEngine = Callable[[Path, EnabledModel, EngineChoice, RuntimeStatus, Machine], EngineDecision]
@@ -355,33 +352,9 @@ async def _follow(server: Server, reader: LogReader, enough: asyncio.Event) -> N
         last = False
         while not last:
             last = enough.is_set()
-            _read(server, reader, await asyncio.to_thread(tail.read))
+            read_log(server, reader, await asyncio.to_thread(tail.read))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOG_INTERVAL_S):
                     await enough.wait()
     finally:
         tail.close()
-
-
-def _place(phase: Phase | None) -> int:
-    return _ORDER.index(phase) if phase in _ORDER else -1
-
-
-def _read(server: Server, reader: LogReader, lines: list[str]) -> None:
-    for line in lines:
-        try:
-            update = reader.feed(line)
-        except Exception:  # a log line must never end a start
-            _log.exception("cannot read a log line of %s", server.status.id)
-            continue
-        if update is None or not server.phase.is_starting:
-            continue
-        # An adopted start is read again from its beginning, and does not go back.
-        if update.phase in _ORDER and _place(update.phase) > _place(server.phase):
-            server.enter(update.phase)
-        if update.phase in (None, server.phase):
-            server.report(update.progress, update.message)
-        if update.context_length is not None:
-            server.change(context_length=update.context_length)
-        if update.engine_version is not None:
-            server.change(engine_version=update.engine_version)
