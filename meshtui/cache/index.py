@@ -1,9 +1,10 @@
 """The list of all entries, quickly and always as the disk has it now.
 
-What an entry shows comes from its metadata, from the names in its `model` folder and from a look
-into some files. The first two are read whenever they have changed: two `stat` calls an entry tell
-that, and nothing is taken on trust. A file that is rewritten in place inside `model` under the
-same name and size is not seen by a list (`verify` sees it).
+What an entry shows comes from its metadata, from the names in its `model` folder, from whether it
+has checksums, and from a look into some files. All but the last are read whenever they have
+changed: three `stat` calls an entry tell that, and nothing is taken on trust. A file that is
+rewritten in place inside `model` under the same name and size is not seen by a list (`verify`
+sees it).
 
 The look into files costs too much for thousands of entries at once. `refine` does it for those
 that lack it, a few at a time, and the index file remembers what was found.
@@ -14,8 +15,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -23,21 +24,28 @@ import msgspec
 from meshtui.cache.facts import read_entry_facts, unsafe_files, weights_by_name
 from meshtui.cache.files import tree_bytes, write_atomically
 from meshtui.cache.metadata import MAX_BYTES, ModelMetadata, read_metadata
-from meshtui.cache.names import folder_name, unescape
-from meshtui.cache.store import CHECKSUMS, METADATA, MODEL, ModelStore
+from meshtui.cache.names import called, folder_name, unescape
+from meshtui.cache.store import METADATA, MODEL, ModelStore
 from meshtui.domain.errors import InvalidInput, MeshtuiError, NotFound
 from meshtui.domain.model_cache import CacheEntry, Verification
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.text import one_line
 
 # Another layout of the file: an older one is not read.
-_FORMAT = 1
+_FORMAT = 2
 _MOST_FILE_BYTES = 256_000_000
 
-# Of the metadata file and of the `model` folder: time of change, size and number, zeros where it
-# is not there.
-_Signature = tuple[int, int, int, int, int]
-_NOTHING: tuple[int, int, int] = (0, 0, 0)
+# Time of change, size and number of a file, zeros where it is not there.
+_FileState = tuple[int, int, int]
+# Of the metadata, of the `model` folder (time of change and number), and of the checksums.
+_Signature = tuple[_FileState, tuple[int, int], _FileState]
+_NO_FILE: _FileState = (0, 0, 0)
+_NO_FOLDER = (0, 0)
+_NOTHING: _Signature = (_NO_FILE, _NO_FOLDER, _NO_FILE)
+
+_file_state: Callable[[os.stat_result], _FileState]
+_file_state = attrgetter("st_mtime_ns", "st_size", "st_ino")
+_folder_state: Callable[[os.stat_result], tuple[int, int]] = attrgetter("st_mtime_ns", "st_ino")
 
 
 class _Known(msgspec.Struct):
@@ -90,7 +98,7 @@ class CacheIndex:
         with self._lock:
             known = self._read_known()
             [signature] = self._signatures([name])
-            if signature[0] == 0 and not (self._store.root / name).is_dir():
+            if signature[0] == _NO_FILE and not (self._store.root / name).is_dir():
                 known.pop(name, None)
                 raise NotFound(
                     f"{ref} is not in the model cache.", hint=f"Looked in {self._store.root}."
@@ -116,11 +124,6 @@ class CacheIndex:
             if time.monotonic() > until:
                 return True
 
-    def forget(self, ref: ModelRef) -> None:
-        """Has the entry read anew at the next look: for changes beside its files."""
-        with self._lock:
-            self._read_known().pop(folder_name(ref), None)
-
     def note_verification(self, ref: ModelRef, found: Verification) -> None:
         """Remembers the newest check, for as long as the entry stays as it is."""
         with self._lock:
@@ -138,8 +141,10 @@ class CacheIndex:
             state = hash(tuple((name, *k.signature, k.looked) for name, k in self._known.items()))
             if state == self._saved:
                 return
-            document = _File(_FORMAT, str(self._store.root), self._known)
-            with contextlib.suppress(OSError):
+            # Names of other letters are no model's, and need not even be text.
+            known = {name: one for name, one in self._known.items() if name.isascii()}
+            document = _File(_FORMAT, str(self._store.root), known)
+            with contextlib.suppress(OSError, UnicodeEncodeError):
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(self._file, msgspec.msgpack.encode(document), 0o600)
                 self._saved = state
@@ -163,43 +168,46 @@ class CacheIndex:
         return sorted(name for name in names if not name.startswith("."))
 
     def _signatures(self, names: Iterable[str]) -> builtins.list[_Signature]:
-        """Two `stat` calls each, relative to the root's descriptor: half the price of whole
-        paths."""
+        """Relative to the root's descriptor: half the price of whole paths."""
         try:
             root = os.open(self._store.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return [(0, 0, 0, 0, 0) for _ in names]
+            return [_NOTHING for _ in names]
         try:
-            stat = partial(os.stat, dir_fd=root)
-            return [_signature(stat, os.fsencode(name)) for name in names]
+            return [_signature(root, os.fsencode(name)) for name in names]
         finally:
             os.close(root)
 
     def _read(self, name: str, signature: _Signature, before: _Known | None) -> _Known:
         folder = f"{self._root}/{name}"
         try:
-            model = str(ModelRef.parse(unescape(name)))
+            model = unescape(name)
+            ref = ModelRef.parse(model)
         except InvalidInput:
-            return _broken(folder, one_line(name), signature, "Its folder has no model's name.")
+            ref = None
+        if ref is None or str(ref) != model:
+            return _broken(folder, called(name), signature, "Its folder has no model's name.")
         try:
-            metadata = read_metadata(_content(f"{folder}/{METADATA}", signature[1]))
+            metadata = read_metadata(_content(f"{folder}/{METADATA}", signature[0][1]))
             names = os.listdir(f"{folder}/{MODEL}")  # noqa: PTH208 (thousands of folders)
         except MeshtuiError as error:
             return _broken(folder, model, signature, one_line(error.message))
         except OSError as error:
-            missing = METADATA if signature[0] == 0 else MODEL
+            missing = METADATA if signature[0] == _NO_FILE else MODEL
             why = (
                 f"{missing} is missing"
                 if isinstance(error, FileNotFoundError)
                 else (f"{one_line(error.strerror or 'it cannot be read')} ({missing})")
             )
             return _broken(folder, model, signature, f"{why}.")
-        if str(metadata.ref) != model:
+        if metadata.ref != ref:
             other = f"Its metadata is that of {metadata.ref}."
             return _broken(folder, model, signature, other)
-        entry = _entry(folder, model, metadata, names)
-        if before is not None and before.signature[3:] == signature[3:] and before.looked:
-            # Only the metadata changed: what the files tell still holds.
+        has_checksums = signature[2] != _NO_FILE
+        entry = _entry(folder, model, metadata, names, has_checksums=has_checksums)
+        if before is not None and before.signature[1] == signature[1] and before.looked:
+            # What the files tell still holds, and what they were checked against may.
+            same_checksums = before.signature[2] == signature[2]
             entry = msgspec.structs.replace(
                 entry,
                 weights=before.entry.weights,
@@ -207,7 +215,7 @@ class CacheIndex:
                 licence=entry.licence or before.entry.licence,
                 task=entry.task or before.entry.task,
                 size_bytes=entry.size_bytes or before.entry.size_bytes,
-                verification=before.entry.verification,
+                verification=before.entry.verification if same_checksums else None,
             )
             return _Known(signature, entry, looked=True)
         return _Known(signature, entry)
@@ -230,17 +238,20 @@ class CacheIndex:
             )
 
 
-def _signature(stat: "partial[os.stat_result]", name: bytes) -> _Signature:
+def _signature(root: int, name: bytes) -> _Signature:
+    """Thousands of these are made at each look: it says everything at once."""
     try:
-        metadata = stat(name + b"/model_metadata.json")
-        first = (metadata.st_mtime_ns, metadata.st_size, metadata.st_ino)
+        metadata = _file_state(os.stat(name + b"/model_metadata.json", dir_fd=root))
     except OSError:
-        first = _NOTHING
+        metadata = _NO_FILE
     try:
-        model = stat(name + b"/model")
-        return (*first, model.st_mtime_ns, model.st_ino)
+        model = _folder_state(os.stat(name + b"/model", dir_fd=root))
     except OSError:
-        return (*first, 0, 0)
+        model = _NO_FOLDER
+    try:
+        return metadata, model, _file_state(os.stat(name + b"/checksums.json", dir_fd=root))
+    except OSError:
+        return metadata, model, _NO_FILE
 
 
 def _content(path: str, size_bytes: int) -> bytes:
@@ -257,11 +268,14 @@ def _content(path: str, size_bytes: int) -> bytes:
 
 
 def _broken(folder: str, model: str, signature: _Signature, problem: str) -> _Known:
-    entry = CacheEntry(model=model, folder=folder, problem=problem)
+    shown = os.fsencode(folder).decode("utf-8", "backslashreplace")
+    entry = CacheEntry(model=model, folder=shown, problem=problem)
     return _Known(signature, entry, looked=True)
 
 
-def _entry(folder: str, model: str, metadata: ModelMetadata, names: list[str]) -> CacheEntry:
+def _entry(
+    folder: str, model: str, metadata: ModelMetadata, names: list[str], *, has_checksums: bool
+) -> CacheEntry:
     tags = tuple(one_line(tag, 100) for tag in metadata.tags or ())
     licence = next((tag[8:] for tag in tags if tag.startswith("license:")), None)
     problem = None if names else "Its model folder is empty."
@@ -284,7 +298,7 @@ def _entry(folder: str, model: str, metadata: ModelMetadata, names: list[str]) -
         url=one_line(metadata.url, 500),
         weights=weights_by_name(names),
         unsafe=tuple(one_line(name) for name in unsafe_files(names)),
-        has_checksums=os.path.isfile(f"{folder}/{CHECKSUMS}"),  # noqa: PTH113 (as above)
+        has_checksums=has_checksums,
     )
 
 

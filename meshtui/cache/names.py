@@ -4,17 +4,24 @@
 its part behind `hf@` with every UTF-8 byte outside `[A-Za-z0-9.-]` written as `_` and two
 lower-case hexadecimal digits, so `_` itself is `_5f` and the name can be read back. A leading `.`
 is escaped too: such folders would be hidden, and are our private ones.
+
+A folder whose name stands for no model is called by its path from the cache, `./name`, which no
+model can be called.
 """
 
+import contextlib
 import re
 
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.model_ref import ModelRef
+from meshtui.domain.text import one_line
 
 KEY_PREFIX = "hf@"
 MAX_NAME_BYTES = 255
 # Ids have at most 96 characters and revisions 255; more is not worth quoting back.
 _MAX_KEY_CHARS = 400
+
+_HERE = "./"
 
 # What is not plain; and a dot where it would hide the folder.
 _OTHER = re.compile(rb"[^A-Za-z0-9.-]|\A\.")
@@ -45,6 +52,34 @@ def unescape(name: str) -> str:
 def folder_name(ref: ModelRef) -> str:
     """`sentence-transformers_2fall-MiniLM-L6-v2` for that model."""
     return escape(str(ref))
+
+
+def called(name: str) -> str:
+    """What lists call a folder: the model that its name stands for, or `./name`, in which what
+    cannot be shown as it is, is escaped as in Python. No two folders are called the same."""
+    with contextlib.suppress(InvalidInput):
+        text = unescape(name)
+        if str(ModelRef.parse(text)) == text:
+            return text
+    if one_line(name) == name and "\\" not in name:
+        return f"{_HERE}{name}"
+    escaped = name.encode("unicode_escape").decode("ascii").replace(" ", r"\x20")
+    return f"{_HERE}{escaped}"
+
+
+def folder_called(name: str) -> str:
+    """The folder of what is `called` so, or would be; raises `InvalidInput`."""
+    if not name.startswith(_HERE):
+        return folder_name(ModelRef.parse(name))
+    folder = name.removeprefix(_HERE).rstrip("/")
+    if "\\" in folder:
+        try:
+            folder = folder.encode("ascii").decode("unicode_escape")
+        except UnicodeError:
+            folder = ""
+    if not folder or folder.startswith(".") or "/" in folder or "\0" in folder:
+        raise InvalidInput(f"{one_line(name, 80)!r} is no folder of the model cache.")
+    return folder
 
 
 def key_of(ref: ModelRef) -> str:

@@ -8,44 +8,48 @@ from pathlib import Path
 from meshtui.cache.disk_errors import owner_of
 from meshtui.cache.files import tree_bytes
 from meshtui.cache.freed import FreedBytes
-from meshtui.cache.names import folder_name
+from meshtui.cache.names import called, folder_called
 from meshtui.cache.store import MODEL, ModelStore
 from meshtui.domain.errors import NotFound, Unavailable
 from meshtui.domain.model_cache import DeletePlan
-from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.text import one_line
 
 _HINT = "Ask whoever looks after the cache, or use another one (MESHTUI_CACHE)."
 
 
-def plan_delete(store: ModelStore, refs: Iterable[ModelRef]) -> list[DeletePlan]:
-    """What deleting each of them means, broken entries included; `frees_bytes` as if they went in
-    this order. `refusal` says what the disk would refuse. Raises `NotFound` where one is not
-    there. Blocks for as long as reading the folders takes."""
+def plan_delete(store: ModelStore, models: Iterable[str]) -> list[DeletePlan]:
+    """What deleting each of them means, broken entries included, by the names that lists give
+    them; `frees_bytes` as if they went in this order. `refusal` says what the disk would refuse.
+    Raises `NotFound` where one is not there, and `InvalidInput`. Blocks for as long as reading the
+    folders takes."""
     freed = FreedBytes()
-    return [_plan(store, ref, freed) for ref in dict.fromkeys(refs)]
+    folders = dict.fromkeys(folder_called(model) for model in models)
+    return [_plan(store, folder, freed) for folder in folders]
 
 
-def delete(store: ModelStore, ref: ModelRef) -> None:
+def delete(store: ModelStore, model: str) -> None:
     """Deletes an entry, also a broken one: it is gone in one step. Hold the store's lock of the
     model. Raises `NotFound`, and `Unavailable` where this user may not or the disk refuses it;
     the entry is whole then."""
-    if refusal := _refusal(store, _folder(store, ref)):
-        raise Unavailable(f"{ref} cannot be deleted. {refusal}", hint=_HINT)
-    store.delete(ref)
+    name = folder_called(model)
+    if refusal := _refusal(store, _folder(store, name)):
+        raise Unavailable(f"{called(name)} cannot be deleted. {refusal}", hint=_HINT)
+    store.delete_folder(name, called(name))
 
 
-def _folder(store: ModelStore, ref: ModelRef) -> Path:
-    folder = store.root / folder_name(ref)
+def _folder(store: ModelStore, name: str) -> Path:
+    folder = store.root / name
     if not os.path.lexists(folder):
-        raise NotFound(f"{ref} is not in the model cache.", hint=f"Looked in {store.root}.")
+        raise NotFound(
+            f"{called(name)} is not in the model cache.", hint=f"Looked in {store.root}."
+        )
     return folder
 
 
-def _plan(store: ModelStore, ref: ModelRef, freed: FreedBytes) -> DeletePlan:
-    folder = _folder(store, ref)
+def _plan(store: ModelStore, name: str, freed: FreedBytes) -> DeletePlan:
+    folder = _folder(store, name)
     return DeletePlan(
-        model=str(ref),
+        model=called(name),
         size_bytes=tree_bytes(folder / MODEL),
         frees_bytes=freed.add(folder),
         refusal=_refusal(store, folder),

@@ -11,6 +11,8 @@ from meshtui.cache.sharing import PRIVATE, Sharing
 
 _RENAME_EXCHANGE = 2  # <linux/fs.h>
 _AT_FDCWD = -100
+# In it, a file for each folder that is being removed where it is.
+GOING = ".going"
 
 
 def put_folder(
@@ -29,7 +31,7 @@ def put_folder(
             discard(source)
         else:
             sharing.make_folder(aside.parent)
-            take_away(target, aside, first=first)
+            take_away(target, aside, first=first, sharing=sharing)
             source.rename(target)
             clear(aside)
             with contextlib.suppress(OSError):
@@ -37,16 +39,41 @@ def put_folder(
     sync_folder(target.parent)
 
 
-def take_away(path: Path, aside: Path, *, first: str) -> None:
+def take_away(path: Path, aside: Path, *, first: str, sharing: Sharing = PRIVATE) -> None:
     """Moves a file or folder to `aside`. Overlay file systems cannot move a folder that came with
-    an image: it is removed where it is then, the file `first` in it before all others."""
+    an image: it is removed where it is then, the file `first` in it before all others; what a
+    kill leaves of it goes with `finish_removals`."""
     try:
         path.rename(aside)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+        mark = path.parent / GOING / path.name
+        sharing.make_folder(mark.parent)
+        mark.touch()
+        sync_folder(mark.parent)
         (path / first).unlink(missing_ok=True)
         remove(path)
+        _unmark(mark)
+
+
+def finish_removals(root: Path, *, first: str) -> None:
+    """Removes the folders in `root` of which `take_away` was killed after it had begun. Hold the
+    lock that it is called with."""
+    going = root / GOING
+    if going.is_dir():
+        for mark in going.iterdir():
+            folder = root / mark.name
+            # Where the first file is there, nothing was removed yet, or something newer came.
+            if not os.path.lexists(folder / first):
+                remove(folder)
+            _unmark(mark)
+
+
+def _unmark(mark: Path) -> None:
+    mark.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        mark.parent.rmdir()
 
 
 def restore(aside: Path, root: Path) -> None:

@@ -39,7 +39,7 @@ from meshtui.cache.files import (
 from meshtui.cache.locks import FileLock
 from meshtui.cache.metadata import MAX_BYTES, ModelMetadata, read_metadata, write_metadata
 from meshtui.cache.names import folder_name, unescape
-from meshtui.cache.replacing import put_folder, restore, take_away
+from meshtui.cache.replacing import GOING, finish_removals, put_folder, restore, take_away
 from meshtui.cache.sharing import Sharing, sharing_of
 from meshtui.cache.staging import PARTIAL, Staging
 from meshtui.cache.staging import STAGING as STAGING
@@ -239,7 +239,7 @@ class ModelStore:
                 # Another process may have deleted it while this one waited.
                 if not os.path.lexists(folder):
                     raise missing
-                take_away(folder, gone, first=METADATA)
+                take_away(folder, gone, first=METADATA, sharing=self.sharing)
                 sync_folder(self._root)
             clear(gone)
 
@@ -282,6 +282,9 @@ class ModelStore:
         """Removes what processes that died had staged, but for downloads that can go on. Does
         what it may where the cache belongs to others."""
         self._restore_replaced()
+        if (self._root / GOING).is_dir():
+            with contextlib.suppress(OSError, MeshtuiError), self._locks.changing():
+                finish_removals(self._root, first=METADATA)
         with contextlib.suppress(OSError):
             empty_trash(self._root)
             self._staging.sweep()

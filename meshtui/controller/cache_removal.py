@@ -15,7 +15,7 @@ from meshtui.cache.work import Work
 from meshtui.controller.cache_entries import Entries
 from meshtui.controller.threads import Threads
 from meshtui.controller.transfers import Transfers
-from meshtui.domain.errors import MeshtuiError
+from meshtui.domain.errors import InvalidInput, MeshtuiError
 from meshtui.domain.model_cache import DeletePlan, PruneItem, PrunePlan, PruneWishes
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.server import ServerStatus
@@ -36,33 +36,33 @@ class Removal:
         self._transfers = transfers
 
     async def plan_delete(self, models: Sequence[str]) -> list[DeletePlan]:
-        """Raises `NotFound` where one is not there."""
-        refs = [ModelRef.parse(model) for model in dict.fromkeys(models)]
-        plans = await asyncio.to_thread(removal.plan_delete, self._store, refs)
+        """Raises `NotFound` where one is not there, and `InvalidInput`."""
+        plans = await asyncio.to_thread(removal.plan_delete, self._store, models)
         return [self._with_users(plan) for plan in plans]
 
     async def delete(self, models: Sequence[str]) -> list[DeletePlan]:
         """What was deleted; what was not says why in `refusal`. Raises `NotFound` before
         anything is deleted."""
-        await self.plan_delete(models)
-        done = [await self._delete(ModelRef.parse(model)) for model in dict.fromkeys(models)]
+        plans = await self.plan_delete(models)
+        done = [await self._delete(plan.model) for plan in plans]
         await self._entries.look()
         return done
 
-    async def _delete(self, ref: ModelRef) -> DeletePlan:
+    async def _delete(self, model: str) -> DeletePlan:
         """A server that starts meanwhile takes the same lock to look for its model: either it is
         seen here, or it finds the entry gone and fetches it again."""
         async with contextlib.AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(_LOCK_TIMEOUT_S):
-                    await held.enter_async_context(self._store.lock(ref))
+                    if (ref := _ref(model)) is not None:
+                        await held.enter_async_context(self._store.lock(ref))
             except TimeoutError:
-                [plan] = await self.plan_delete([str(ref)])
+                [plan] = await self.plan_delete([model])
                 why = plan.refusal or "Another process is bringing it in."
                 return msgspec.structs.replace(plan, refusal=why)
-            [plan] = await self.plan_delete([str(ref)])
+            [plan] = await self.plan_delete([model])
             if plan.refusal is None:
-                step = functools.partial(removal.delete, self._store, ref)
+                step = functools.partial(removal.delete, self._store, model)
                 await self._threads.run(Work(), step)
             return plan
 
@@ -91,7 +91,7 @@ class Removal:
             if item.partial is not None:
                 await asyncio.to_thread(remove_partial, self._store, item.partial)
                 return None
-            return (await self._delete(ModelRef.parse(item.model))).refusal
+            return (await self._delete(item.model)).refusal
         except MeshtuiError as error:
             return error.message
 
@@ -113,4 +113,12 @@ class Removal:
         for transfer in self._transfers.live:
             if transfer.model == model:
                 return f"It is part of a {transfer.kind} that goes on: cancel that first."
+        return None
+
+
+def _ref(model: str) -> ModelRef | None:
+    """None for a folder whose name stands for no model: nobody brings one in."""
+    try:
+        return ModelRef.parse(model)
+    except InvalidInput:
         return None

@@ -114,7 +114,7 @@ def test_the_list_is_right_after_each_change(place: Path) -> None:
     stage.commit(new_metadata(stage.ref))
     added.folder(stage.ref).rename(store.folder(stage.ref))
     assert "new/model" in listed()
-    delete(store, refs[0])
+    delete(store, str(refs[0]))
     assert str(refs[0]) not in listed()
     said = json.loads((store.folder(refs[1]) / METADATA).read_bytes())
     (store.folder(refs[1]) / METADATA).write_text(json.dumps(said | {"lastUsedBy": "eva"}))
@@ -183,7 +183,7 @@ def test_adopting_takes_no_time_whatever_the_size(place: Path) -> None:
     def adopted_ms(folder: Path) -> float:
         repo = snapshot(folder)
         took_ms = milliseconds(lambda: adopt(repo, store, Work(), replace=False, allow_copy=False))
-        delete(store, ModelRef("acme/large"))
+        delete(store, "acme/large")
         return took_ms
 
     def linked_ms() -> float:

@@ -6,14 +6,16 @@ import shutil
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from meshtui.cache.checksums import write_checksums
 from meshtui.cache.details import details
 from meshtui.cache.index import CacheIndex
-from meshtui.cache.store import METADATA, ModelStore
+from meshtui.cache.store import CHECKSUMS, METADATA, ModelStore
 from meshtui.cache.usage import usage
 from meshtui.domain.errors import NotFound
-from meshtui.domain.model_cache import Verification, WeightsFormat
+from meshtui.domain.model_cache import CacheEntry, Verification, WeightsFormat
 from meshtui.domain.model_ref import ModelRef
 from tests.support.models import files, put, write
 
@@ -115,6 +117,18 @@ def test_a_broken_entry_says_why_and_hides_no_other(
     assert "org/good" in listed(index)
 
 
+def test_names_that_are_no_text_hide_no_entry(store: ModelStore, index: CacheIndex) -> None:
+    put(store, "org/good")
+    for name in (b"bad\xff", b"esc\x1b[31m", "é".encode()):
+        (store.root / os.fsdecode(name)).mkdir()
+    listed_now = index.list()
+    assert len({entry.model for entry in listed_now}) == 4
+    assert msgspec.json.decode(msgspec.json.encode(listed_now), type=list[CacheEntry]) == listed_now
+    index.save()
+    again = CacheIndex(store, index_file := store.root.parent / "state" / "index")
+    assert index_file.exists() and again.list() == listed_now
+
+
 def test_an_entry_without_files_is_broken(store: ModelStore, index: CacheIndex) -> None:
     entry = put(store, "org/a")
     shutil.rmtree(entry.model_dir)
@@ -152,8 +166,18 @@ def test_a_check_is_remembered_until_the_entry_changes(
     assert index.list()[0].verification in (found, None)
     index.note_verification(entry.ref, found)
     assert index.list()[0].verification == found
+    sums = entry.folder / CHECKSUMS
+    sums.write_bytes(write_checksums({"config.json": "0" * 64}))
+    assert index.list()[0].has_checksums and index.list()[0].verification is None
+    index.note_verification(entry.ref, found)
+    # In place, and as long as before.
+    sums.write_bytes(write_checksums({"config.json": "1" * 64}))
+    assert index.list()[0].verification is None
+    index.note_verification(entry.ref, found)
     (entry.model_dir / "config.json").unlink()
     assert index.list()[0].verification is None
+    sums.unlink()
+    assert not index.list()[0].has_checksums
 
 
 def test_one_entry_can_be_asked_for(store: ModelStore, index: CacheIndex) -> None:

@@ -4,9 +4,18 @@ import random
 
 import pytest
 
-from meshtui.cache.names import escape, folder_name, key_of, ref_of, unescape
+from meshtui.cache.names import (
+    called,
+    escape,
+    folder_called,
+    folder_name,
+    key_of,
+    ref_of,
+    unescape,
+)
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.model_ref import ModelRef
+from meshtui.domain.text import one_line
 
 
 def test_folder_names_are_those_that_dataiku_gives() -> None:
@@ -63,3 +72,28 @@ def test_keys_carry_the_revision() -> None:
 def test_what_is_no_key_is_refused(key: str) -> None:
     with pytest.raises(InvalidInput):
         ref_of(key)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["not a name", " space ", "my_model", "a\\b", "esc\x1b[31m", "é\u202e", "bad\udcff",
+     "new\nline", "_2fabc", "x@", "x_40"],
+)  # fmt: skip
+def test_a_folder_without_a_models_name_is_called_so_that_it_is_found_again(name: str) -> None:
+    shown = called(name)
+    assert shown.startswith("./") and one_line(shown) == shown
+    assert folder_called(shown) == name
+
+
+def test_folders_of_models_are_called_by_them() -> None:
+    for model in ("acme/x", "gpt2", "acme/x_y@v1.0"):
+        assert called(folder_name(ModelRef.parse(model))) == model
+        assert folder_called(model) == folder_name(ModelRef.parse(model))
+
+
+@pytest.mark.parametrize(
+    "text", ["./", "./.", "./..", "./.staging", "./a/b", "./a\\x2fb", "./\\x00", "./\\q\\", "../a"]
+)
+def test_what_is_no_folder_of_the_cache_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        folder_called(text)

@@ -29,15 +29,15 @@ def store(tmp_path: Path) -> ModelStore:
 
 def test_a_plan_says_what_is_freed_and_changes_nothing(store: ModelStore) -> None:
     put(store, "org/name", LARGE)
-    [plan] = plan_delete(store, [REF, REF])
+    [plan] = plan_delete(store, ["org/name", " org/name "])
     assert plan.model == "org/name" and plan.refusal is None
     assert plan.size_bytes == sum(map(len, LARGE.values()))
     assert plan.frees_bytes >= 1_000_000
     assert store.find(REF)
     before = os.statvfs(store.root).f_bfree
-    delete(store, REF)
+    delete(store, "org/name")
     assert store.find(REF) is None and os.statvfs(store.root).f_bfree >= before
-    for step in (lambda: plan_delete(store, [REF]), lambda: delete(store, REF)):
+    for step in (lambda: plan_delete(store, ["org/name"]), lambda: delete(store, "org/name")):
         with pytest.raises(NotFound):
             step()
 
@@ -49,12 +49,12 @@ def test_hard_links_free_nothing_until_the_last_goes(store: ModelStore, tmp_path
     weights = write(tmp_path / "hub", {"blob": bytes(1_000_000)}) / "blob"
     for entry in (one, two):
         os.link(weights, entry.model_dir / "model.safetensors")
-    assert all(plan.frees_bytes < 1_000_000 for plan in plan_delete(store, [one.ref, two.ref]))
+    assert all(plan.frees_bytes < 1_000_000 for plan in plan_delete(store, ["org/one", "org/two"]))
     weights.unlink()
-    first, second = plan_delete(store, [one.ref, two.ref])
+    first, second = plan_delete(store, ["org/one", "org/two"])
     assert first.frees_bytes < 1_000_000 <= second.frees_bytes
-    delete(store, one.ref)
-    assert plan_delete(store, [two.ref])[0].frees_bytes >= 1_000_000
+    delete(store, "org/one")
+    assert plan_delete(store, ["org/two"])[0].frees_bytes >= 1_000_000
 
 
 def test_a_broken_entry_can_be_deleted(store: ModelStore) -> None:
@@ -62,8 +62,8 @@ def test_a_broken_entry_can_be_deleted(store: ModelStore) -> None:
     (entry.folder / METADATA).write_text("{")
     with pytest.raises(InvalidInput):
         store.get(REF)
-    assert plan_delete(store, [REF])[0].frees_bytes > 0
-    delete(store, REF)
+    assert plan_delete(store, ["org/name"])[0].frees_bytes > 0
+    delete(store, "org/name")
     assert not entry.folder.exists()
 
 
@@ -73,7 +73,7 @@ def test_an_entry_that_is_a_link_is_taken_out_and_its_target_stays(
     entry = put(store, "org/name")
     entry.folder.rename(tmp_path / "elsewhere")
     entry.folder.symlink_to(tmp_path / "elsewhere")
-    delete(store, REF)
+    delete(store, "org/name")
     assert not os.path.lexists(entry.folder)
     assert (tmp_path / "elsewhere" / METADATA).exists()
 
@@ -83,7 +83,7 @@ def test_links_inside_an_entry_are_not_followed(store: ModelStore, tmp_path: Pat
     kept = write(tmp_path / "kept", {"x": b"x"})
     (entry.model_dir / "out").symlink_to(kept)
     (entry.model_dir / "gone").symlink_to(tmp_path / "nothing")
-    delete(store, REF)
+    delete(store, "org/name")
     assert (kept / "x").read_bytes() == b"x"
 
 
@@ -97,10 +97,10 @@ OTHER_USER = textwrap.dedent("""
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-    store, ref = ModelStore(Path(sys.argv[1])), ModelRef("org/name")
-    print(plan_delete(store, [ref])[0].refusal)
+    store = ModelStore(Path(sys.argv[1]))
+    print(plan_delete(store, ["org/name"])[0].refusal)
     try:
-        delete(store, ref)
+        delete(store, "org/name")
         print("deleted")
     except MeshtuiError as error:
         print(error.code)
@@ -152,7 +152,7 @@ DELETER = textwrap.dedent("""
     sys.stdin.readline()
     for number in range(int(sys.argv[2])):
         try:
-            delete(store, ModelRef(f"org/m{number}"))
+            delete(store, f"org/m{number}")
             print(number, flush=True)
         except Exception as error:
             print(type(error).__name__, error, file=sys.stderr)
