@@ -15,7 +15,7 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -39,6 +39,8 @@ class Fault:
     bytes_per_s: int | None = None
     corrupt: bool = False
     ignore_range: bool = False
+    silent: bool = False
+    body: bytes | None = None
 
 
 @dataclass
@@ -92,6 +94,7 @@ class HubServer:
         self.xet_url = ""
         """Where the store of Xet is: `local:///folder`."""
         self._runners: list[web.AppRunner] = []
+        self._closing = asyncio.Event()
 
     def add(self, repo_id: str, files: Mapping[str, bytes], **options: Any) -> Repo:
         self.repos[repo_id] = Repo(repo_id, dict(files), **options)
@@ -116,6 +119,7 @@ class HubServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closing.set()
         for runner in self._runners:
             await runner.cleanup()
 
@@ -133,13 +137,44 @@ class HubServer:
     async def _list(self, request: web.Request) -> web.StreamResponse:
         self._note(request)
         if fault := self._fault(request):
-            return web.Response(status=fault.status or 500, headers=fault.headers)
-        return web.json_response([{"id": repo_id} for repo_id in self.repos])
+            return await self._answered(fault)
+        asked = request.query
+        user, refused = self._user(request)
+        if refused:
+            return refused
+        said = [
+            self._summary(repo, asked.getall("expand", []))
+            for repo in sorted(
+                self.repos.values(), key=lambda repo: -repo.facts.get("downloads", 0)
+            )
+            if (not repo.private or user in repo.readers)
+            and asked.get("search", "").lower() in repo.id.lower()
+            and asked.get("pipeline_tag") in (None, repo.facts.get("pipeline_tag"))
+        ]
+        start, limit = int(asked.get("cursor", 0)), int(asked.get("limit", 1000))
+        headers = {}
+        if start + limit < len(said):
+            rest = request.url.update_query(cursor=str(start + limit))
+            headers["Link"] = f'<{self.url}{rest.raw_path_qs}>; rel="next"'
+        return web.json_response(said[start : start + limit], headers=headers)
+
+    def _summary(self, repo: Repo, expand: Sequence[str]) -> dict[str, Any]:
+        """A repository as lists have it: all of it, or the fields that are asked for."""
+        said = {
+            "sha": repo.commit,
+            "private": repo.private,
+            "gated": "manual" if repo.gated else False,
+            "lastModified": "2026-11-01T12:30:00.000Z",
+            "tags": [],
+            **repo.facts,
+        }
+        wanted = {name: said[name] for name in expand if name in said} if expand else said
+        return {"_id": repo.commit[:24], "id": repo.id, "modelId": repo.id, **wanted}
 
     async def _info(self, request: web.Request) -> web.StreamResponse:
         self._note(request)
         if fault := self._fault(request):
-            return web.Response(status=fault.status or 500, headers=fault.headers)
+            return await self._answered(fault)
         if moved := self._moved(request):
             return moved
         repo = self.repos.get(request.match_info["id"])
@@ -227,14 +262,21 @@ class HubServer:
         headers["ETag"] = f'"{git_sha1(data)}"'
         return await self._send(request, data, headers, large=False)
 
+    def _user(self, request: web.Request) -> tuple[str | None, web.Response | None]:
+        """Whose the token is, or what the real Hub answers to one that it does not know."""
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        user = TOKENS.get(token)
+        if token and not user:
+            return None, _error(401, "", "Invalid credentials in Authorization header")
+        return user, None
+
     def _refused(
         self, request: web.Request, repo: Repo | None, *, content: bool
     ) -> web.Response | None:
         """What the real Hub answers to those who may not."""
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        user = TOKENS.get(token)
-        if token and not user:
-            return _error(401, "", "Invalid credentials in Authorization header")
+        user, refused = self._user(request)
+        if refused:
+            return refused
         if repo is None or (repo.private and user not in repo.readers):
             if user:
                 return _error(404, "RepoNotFound", "Repository not found")
@@ -304,6 +346,13 @@ class HubServer:
         )
         self.requests.append(noted)
         return noted
+
+    async def _answered(self, fault: Fault) -> web.Response:
+        """What a question of the API gets; of a `silent` Hub nothing, as long as it is there."""
+        if fault.silent:
+            await self._closing.wait()
+        status = fault.status or (500 if fault.body is None else 200)
+        return web.Response(status=status, headers=fault.headers, body=fault.body)
 
     def _fault(self, request: web.Request) -> Fault | None:
         for fault in self.faults:

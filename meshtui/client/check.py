@@ -5,11 +5,15 @@ from collections.abc import Sequence
 
 from meshtui.client.channel import Channel
 from meshtui.domain.check import CheckReport, CheckWishes
+from meshtui.domain.hub_search import FoundModel
 from meshtui.domain.memory import GpuSpec
+from meshtui.domain.task import Task
 
 # Models on a slow Hub, one after the other.
 _TIMEOUT_S = 300.0
 _NOTHING_SET = CheckWishes()
+# It stands in a URL; no name of a model is longer.
+_MOST_SEARCH_CHARS = 200
 
 
 class CheckQuestions(ABC):
@@ -43,3 +47,23 @@ class CheckQuestions(ABC):
     async def gpus(self) -> list[GpuSpec]:
         """The GPUs that a model can be checked for, from small to large."""
         return await (await self._open()).call(list[GpuSpec], "GET", "/gpus")
+
+    async def search_models(
+        self,
+        text: str,
+        *,
+        task: Task | None = None,
+        connection: str | None = None,
+        limit: int = 20,
+    ) -> list[FoundModel]:
+        """Models on the Hub whose names hold `text`, the most downloaded first (at most 100); the
+        Hub is the one of `connection`, None: of the environment. The same question within a minute
+        costs nothing. Raises `HubUnreachable` (offline mode, too), `BadToken`, and `NotFound` for
+        an unknown connection."""
+        params = {"search": text[:_MOST_SEARCH_CHARS], "limit": str(limit)}
+        if task is not None:
+            params["task"] = task.value
+        if connection is not None:
+            params["connection"] = connection
+        channel = await self._open()
+        return await channel.call(list[FoundModel], "GET", "/hub/models", params=params)

@@ -4,9 +4,11 @@ import msgspec
 from aiohttp import web
 
 from meshtui.controller.checks import Checks
-from meshtui.controller.http import answer, body
+from meshtui.controller.http import answer, body, number
+from meshtui.controller.model_search import ModelSearch
 from meshtui.domain.check import CheckWishes
 from meshtui.domain.errors import InvalidInput
+from meshtui.hub.search import MOST_FOUND
 from meshtui.memory.gpus import gpus
 
 _MOST_MODELS = 1000
@@ -17,7 +19,7 @@ class _Check(msgspec.Struct, frozen=True):
     wishes: CheckWishes = CheckWishes()
 
 
-def add_check_routes(table: web.RouteTableDef, checks: Checks) -> None:
+def add_check_routes(table: web.RouteTableDef, checks: Checks, search: ModelSearch) -> None:
     @table.post("/check")
     async def check(request: web.Request) -> web.Response:
         wanted = await body(request, _Check)
@@ -28,3 +30,15 @@ def add_check_routes(table: web.RouteTableDef, checks: Checks) -> None:
     @table.get("/gpus")
     async def catalogue(_request: web.Request) -> web.Response:
         return answer(list(gpus().values()))
+
+    @table.get("/hub/models")
+    async def hub_models(request: web.Request) -> web.Response:
+        query = request.query
+        return answer(
+            await search.search(
+                query.get("search", ""),
+                task=query.get("task"),
+                connection=query.get("connection"),
+                limit=number(request, "limit", 20, MOST_FOUND),
+            )
+        )

@@ -20,6 +20,7 @@ from meshtui.controller.checks import Around, Checks
 from meshtui.controller.endpoint import Endpoint
 from meshtui.controller.events import EventHub
 from meshtui.controller.gateway import Gateway
+from meshtui.controller.model_search import ModelSearch
 from meshtui.controller.notices import Notices
 from meshtui.controller.parts import MakeManagers, Runtimes, Servers
 from meshtui.controller.runs import Runs
@@ -88,6 +89,7 @@ class Core:
                 definitions=lambda: settings.runtime_definitions,
             ),
         )
+        self.search = ModelSearch(lambda: self.connections)
         self.cache = ModelCache(
             ModelStore(places.models),
             places.transfers,

@@ -26,6 +26,7 @@ __all__ = [
     "ModelNotOnHub",
     "disk_refuses",
     "refusal",
+    "refused_search",
     "unreachable",
 ]
 
@@ -44,10 +45,7 @@ def refusal(
             "account of the token, and try again.",
         )
     if status == 401 and "Invalid credentials" in message:
-        return BadToken(
-            "The Hub does not accept the access token.",
-            hint=f"It may have expired: make a new one at {endpoint}/settings/tokens.",
-        )
+        return _bad_token(endpoint)
     if code == "RevisionNotFound":
         return ModelNotOnHub(f"This revision of {model} does not exist.", hint=f"See {page}.")
     if code == "EntryNotFound":
@@ -70,6 +68,20 @@ def refusal(
             hint=f"Open {page} with the account of the token. A proxy on the way may refuse too.",
         )
     return _overloaded(endpoint, status, retry_after_s(headers))
+
+
+def refused_search(endpoint: str, status: int, headers: Mapping[str, str]) -> MeshtuiError:
+    """The error for an HTTP answer to a search."""
+    if status == 401:
+        return _bad_token(endpoint)
+    return _overloaded(endpoint, status, retry_after_s(headers))
+
+
+def _bad_token(endpoint: str) -> BadToken:
+    return BadToken(
+        "The Hub does not accept the access token.",
+        hint=f"It may have expired: make a new one at {endpoint}/settings/tokens.",
+    )
 
 
 def _overloaded(endpoint: str, status: int, asked_s: float | None) -> HubUnreachable:

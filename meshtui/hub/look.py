@@ -176,7 +176,7 @@ class _Asker:
                 return None
             if response.status != 200:
                 raise self._refused(response)
-            body = await _limited(response, _MOST_ANSWER_BYTES)
+            body = await limited(response, _MOST_ANSWER_BYTES)
             if len(body) > _MOST_ANSWER_BYTES:
                 raise unreachable(self._reach.endpoint, "its answer is longer than any should be")
             try:
@@ -215,7 +215,7 @@ class _Asker:
                 if isinstance(error, GatedModel | BadToken):
                     self._refusal = error
                 return error.message
-            content = await _limited(response, most)
+            content = await limited(response, most)
         return content[:most] if is_card or len(content) <= most else too_large
 
     async def _all_headers(self, model: HubModel) -> dict[str, HeaderText]:
@@ -259,10 +259,10 @@ class _Asker:
         asked = {"Range": f"bytes={start}-{start + length - 1}"}
         async with self._get(self._url(model, path), asked) as response:
             if response.status == 206:
-                return (await _limited(response, length))[:length]
+                return (await limited(response, length))[:length]
             if response.status == 200 and start + length <= MOST_HEADER_BYTES + _FIRST_BYTES:
                 # It ignores ranges. What is behind stays where it is.
-                whole = await _limited(response, start + length)
+                whole = await limited(response, start + length)
                 return whole[start : start + length]
             return None
 
@@ -296,7 +296,7 @@ class _Asker:
         )
 
 
-async def _limited(response: aiohttp.ClientResponse, most: int) -> bytes:
+async def limited(response: aiohttp.ClientResponse, most: int) -> bytes:
     """The body, of which at most one byte more than `most` counts."""
     parts: list[bytes] = []
     length = 0
