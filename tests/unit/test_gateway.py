@@ -212,7 +212,7 @@ async def test_a_model_of_several_connections_is_named_with_its_connection(
     controller: RunningController,
 ) -> None:
     enable({"fake/hello": ()}, connection="lab")
-    controller.core._settings.refresh()
+    controller.core.settings.refresh()
     connector = aiohttp.UnixConnector(str(controller.socket))
     async with aiohttp.ClientSession("http://meshtui", connector=connector) as session:
         async with session.get("/v1/models") as response:
@@ -237,7 +237,7 @@ async def test_what_the_request_leaves_open_is_taken_from_the_enabled_model(
     path.write_text(
         '[[enabled_models]]\nmodel = "fake/hello"\n[enabled_models.generation]\nmax_tokens = 2\n'
     )
-    controller.core._settings.refresh()
+    controller.core.settings.refresh()
     connector = aiohttp.UnixConnector(str(controller.socket))
     async with aiohttp.ClientSession("http://meshtui", connector=connector) as session:
 
