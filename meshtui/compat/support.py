@@ -10,11 +10,11 @@ import msgspec
 from meshtui.compat.setting import Setting
 from meshtui.compat.subject import Subject
 from meshtui.compat.tables import VllmTable, versions_that_run
-from meshtui.domain.task import Task
+from meshtui.domain.task import CHAT
 from meshtui.domain.text import one_line
-from meshtui.settings.shipped import release
+from meshtui.settings.shipped import first_applying, release, toml_data
 
-CHAT = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
+_CLASSIFIER = "ForSequenceClassification"
 
 
 class Support(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +58,10 @@ def vllm_support(subject: Subject, setting: Setting) -> Support:
             possible=True,
             reason=f"vLLM {version} supports {shown} and makes a pooling model of it.",
         )
+    if not chat and (base := _classifier_of(names, table)):
+        return Support(
+            possible=True, reason=f"vLLM {version} makes a classifier of its {one_line(base)}."
+        )
     if chat and any(name in table.pooling for name in names):
         return Support(
             possible=False,
@@ -65,6 +69,18 @@ def vllm_support(subject: Subject, setting: Setting) -> Support:
             fix="Enable it with the task that it was made for.",
         )
     return _gone(names, table, setting) or _through_others(subject, setting, shown, version)
+
+
+def _classifier_of(names: Sequence[str], table: VllmTable) -> str | None:
+    """The class that vLLM turns into the classifier that is asked for."""
+    if not first_applying(toml_data("engines/vllm.toml")["pooling"], table.version)["converts"]:
+        return None
+    bases = (
+        name.removesuffix(_CLASSIFIER) + "ForCausalLM"
+        for name in names
+        if name.endswith(_CLASSIFIER)
+    )
+    return next((base for base in bases if base in table.generating), None)
 
 
 def _gone(names: Sequence[str], table: VllmTable, setting: Setting) -> Support | None:

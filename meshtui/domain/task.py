@@ -14,6 +14,12 @@ class Task(StrEnum):
     TEXT_TO_IMAGE = "text-to-image"
 
 
+# Those whose models answer prompts.
+CHAT = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
+# Those whose models read text and answer with numbers.
+POOLING = (Task.FEATURE_EXTRACTION, Task.TEXT_RANKING, Task.TEXT_CLASSIFICATION)
+
+
 class Engine(StrEnum):
     """What serves a model."""
 

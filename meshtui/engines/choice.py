@@ -12,7 +12,7 @@ from meshtui.compat.rules.parallel import tensor_parallel
 from meshtui.compat.rules.quantization import quantization, reads_gguf
 from meshtui.compat.setting import Setting
 from meshtui.compat.subject import Subject
-from meshtui.compat.support import Support, transformers_has, vllm_support
+from meshtui.compat.support import Support, transformers_has, vllm_support, wants_chat
 from meshtui.domain.finding import Level
 from meshtui.domain.task import Engine, EngineChoice
 from meshtui.domain.text import one_line
@@ -44,8 +44,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(subject: Subject, setting: Setting, machine: Machine) -> Decision:
-    """The engine for a model of text. Raises `InvalidInput` where its configuration cannot be
-    read."""
+    """The engine for a model that generates, embeds, ranks or classifies text. Raises
+    `InvalidInput` where its configuration cannot be read."""
     vllm = _vllm(subject, setting, machine)
     transformers = _transformers(subject, setting, machine)
     if setting.engine is EngineChoice.VLLM:
@@ -141,6 +141,9 @@ def _transformers(subject: Subject, setting: Setting, machine: Machine) -> Suppo
     installed = setting.transformers_version
     if installed is None:
         return _no(f"The runtime {setting.runtime} has no transformers.")
+    if not wants_chat(subject, setting):
+        # It has routes for chat, completions and transcriptions only (5.19, cli/serving).
+        return _no("transformers serve only generates text.")
     missing = [name for name in ("fastapi", "uvicorn") if name not in setting.packages]
     if missing:
         return _no(f"The runtime lacks {' and '.join(missing)}, which `transformers serve` needs.")

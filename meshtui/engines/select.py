@@ -4,7 +4,6 @@ from pathlib import Path
 
 from meshtui.compat.sources.folder import subject_of_folder
 from meshtui.compat.subject import Subject
-from meshtui.compat.support import CHAT
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.errors import InvalidInput, StartFailed
 from meshtui.domain.runtime import RuntimeStatus
@@ -28,7 +27,7 @@ def choose_engine(
     hold no model of text, `StartFailed` where no engine, or not the wanted one, can serve it.
     """
     subject = subject_of_folder(model_dir, name=enabled.model, with_headers=False)
-    _check_is_chat_model(subject, enabled)
+    _check_is_text_model(subject, enabled)
     found = decide(subject, setting_of(enabled, choice, runtime, machine), machine)
     if found.engine is None:
         raise StartFailed(found.reason, hint=found.fix)
@@ -37,7 +36,7 @@ def choose_engine(
     )
 
 
-def _check_is_chat_model(subject: Subject, enabled: EnabledModel) -> None:
+def _check_is_text_model(subject: Subject, enabled: EnabledModel) -> None:
     if subject.broken_configuration:
         raise InvalidInput(
             subject.broken_configuration,
@@ -49,12 +48,7 @@ def _check_is_chat_model(subject: Subject, enabled: EnabledModel) -> None:
         raise InvalidInput(
             f"This model is {what if subject.is_pipeline else 'for images'}; this version of "
             "meshtui serves text models only.",
-            hint="Choose a text-generation model.",
-        )
-    if enabled.task not in CHAT:
-        raise InvalidInput(
-            f"The task {enabled.task} cannot be served by this version of meshtui.",
-            hint="Choose a text-generation model.",
+            hint="Choose a model that reads text.",
         )
     if not subject.has("config.json") and not subject.paths(".gguf"):
         raise InvalidInput(

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from meshtui.domain.task import Engine
+from meshtui.domain.task import CHAT, Engine, Task
 from meshtui.engines.answers import error_answer, from_payload, normalise_error
 from meshtui.engines.arguments import check_extra_arguments, gguf_file
 from meshtui.engines.base import Launch, LaunchRequest, LogReader, PreparedRequest, StreamTranslator
@@ -59,6 +59,7 @@ class VllmAdapter:
         argv += self._model_arguments(request, facts)
         host = "0.0.0.0" if request.remote else "127.0.0.1"  # noqa: S104 (guarded by the key)
         argv += ["--host", host, "--port", str(request.port), *data["arguments"]]
+        argv += _task_arguments(enabled.task, request.runtime.vllm_version)
         if request.remote:
             argv += data["remote_arguments"]
         if enabled.max_tokens is not None:
@@ -173,6 +174,15 @@ class VllmTranslator:
             return []
         self._over = True
         return [error_answer("The engine broke off before the answer was complete.")]
+
+
+def _task_arguments(task: Task, version: str | None) -> list[str]:
+    """What makes a pooling model of it, where it is to embed, rank or classify."""
+    if task in CHAT:
+        return []
+    data = first_applying(toml_data("engines/vllm.toml")["pooling"], version)
+    arguments: list[str] = data["embed" if task is Task.FEATURE_EXTRACTION else "classify"]
+    return arguments
 
 
 def _decode(event: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.runtime import Package, RuntimeStatus
-from meshtui.domain.task import Engine
+from meshtui.domain.task import CHAT, POOLING, Engine, Task
 from meshtui.engines.base import Launch, LaunchRequest, Machine
 from meshtui.engines.registry import adapter
 from meshtui.engines.vllm import kv_cache_gib
@@ -114,6 +114,25 @@ def test_the_module_depends_on_the_version(model_dir: Path) -> None:
     }
     old, new = "vllm.entrypoints.openai.api_server", "vllm.entrypoints.launchers.api_server.entry"
     assert modules == {"10.2": old, "28.0": old, "31.0": old, "32.0": new, "33.0": new}
+
+
+@pytest.mark.parametrize("task", POOLING)
+def test_a_pooling_model_is_started_as_one(model_dir: Path, task: Task) -> None:
+    for version in ("10.1", "20.2", "32.0", "33.0"):
+        argv = launch(Engine.VLLM, model_dir, vllm=f"vllm==0.{version}", task=task).argv
+        assert option(argv, "--runner") == "pooling" and "--task" not in argv
+
+
+def test_releases_before_the_runner_are_told_the_task(model_dir: Path) -> None:
+    argv = launch(Engine.VLLM, model_dir, vllm="vllm==0.9.2", task=Task.FEATURE_EXTRACTION).argv
+    assert option(argv, "--task") == "embed" and "--runner" not in argv
+    argv = launch(Engine.VLLM, model_dir, vllm="vllm==0.10.0", task=Task.TEXT_RANKING).argv
+    assert "--task" not in argv and "--runner" not in argv
+
+
+@pytest.mark.parametrize("task", CHAT)
+def test_models_that_answer_prompts_are_left_to_vllm(model_dir: Path, task: Task) -> None:
+    assert "--runner" not in launch(Engine.VLLM, model_dir, task=task).argv
 
 
 def test_the_users_environment_wins(model_dir: Path) -> None:

