@@ -68,17 +68,16 @@ class Meter:
 
     def _show(self) -> None:
         now = time.monotonic()
-        done = sum(file.size_bytes for file in self._files)
-        self._seen.append((now, done))
+        come = sum(file.come_bytes for file in self._files)
+        self._seen.append((now, come))
         while now - self._seen[0][0] > _RATE_OVER_S:
             self._seen.popleft()
-        first_at, first_done = self._seen[0]
-        rate = (done - first_done) / (now - first_at) if now > first_at else 0.0
+        first_at, first_come = self._seen[0]
         self._on_progress(
             DownloadProgress(
-                done_bytes=done,
+                done_bytes=sum(file.size_bytes for file in self._files),
                 total_bytes=self._total_bytes,
-                rate_bytes_s=max(0.0, rate),
+                rate_bytes_s=(come - first_come) / (now - first_at) if now > first_at else 0.0,
                 note=self._note(now),
             )
         )
@@ -95,15 +94,22 @@ class Meter:
 
 
 class FileMeter:
-    """What is there of one file, and why no more comes."""
+    """What is there of one file, how much of it has come over the network, and why no more
+    comes."""
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
+        self.come_bytes = 0
         self.under_way = False
         self.pauses_until = -math.inf
         self.reason = ""
 
+    def finds(self, size_bytes: int) -> None:
+        """So much of it is there from before: it says nothing about how fast the rest comes."""
+        self.size_bytes = size_bytes
+
     def has(self, size_bytes: int) -> None:
+        self.come_bytes += max(0, size_bytes - self.size_bytes)
         self.size_bytes = size_bytes
         self.pauses_until = -math.inf
 

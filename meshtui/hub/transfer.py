@@ -33,6 +33,9 @@ class _TryAgain(Exception):
 class Listener(Protocol):
     """Who hears how a file is coming."""
 
+    def finds(self, size_bytes: int) -> None:
+        """So much of it is there from an earlier attempt."""
+
     def has(self, size_bytes: int) -> None:
         """So much of it is there now; less than before where what came was useless."""
 
@@ -100,7 +103,7 @@ async def _open(part: Path, file: HubFile, listener: Listener) -> PartFile:
     def hashed(size_bytes: int) -> None:
         if ended.is_set():
             raise asyncio.CancelledError
-        listener.has(size_bytes)
+        listener.finds(size_bytes)
 
     try:
         return await asyncio.to_thread(PartFile, part, file, hashed)

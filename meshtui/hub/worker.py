@@ -49,10 +49,11 @@ class Fetch(msgspec.Struct, frozen=True, tag="fetch"):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line: how far it is, or, as the last one, the result or what went wrong.
-    `retry_after_s` is what the Hub asked for."""
+    """A line: how far it is, or, as the last one, the result or what went wrong. `is_found`: that
+    much was there before. `retry_after_s` is what the Hub asked for."""
 
     done_bytes: int = 0
+    is_found: bool = False
     is_last: bool = False
     result: Any = None
     error: ErrorInfo | None = None
@@ -131,14 +132,19 @@ def _fetch(request: Fetch) -> str | None:
 
     told = -1
 
-    def say(done_bytes: int) -> None:
+    def finds(done_bytes: int) -> None:
+        _say(Answer(done_bytes=done_bytes, is_found=True))
+
+    def has(done_bytes: int) -> None:
         nonlocal told
         # Silence tells that nothing comes.
         if done_bytes != told:
             told = done_bytes
             _say(Answer(done_bytes=done_bytes))
 
-    return stream_to_part(request.reach, request.model, request.file, Path(request.part), say)
+    return stream_to_part(
+        request.reach, request.model, request.file, Path(request.part), finds=finds, has=has
+    )
 
 
 def _say(answer: Answer) -> None:

@@ -39,20 +39,23 @@ async def fetch_by_xet(
     corrupt = False
     come = 0
 
-    def has(size_bytes: int) -> None:
+    def tell(size_bytes: int, *, is_found: bool = False) -> None:
         nonlocal come
         come = size_bytes
-        listener.has(size_bytes)
+        if is_found:
+            listener.finds(size_bytes)
+        else:
+            listener.has(size_bytes)
 
     while True:
         before = come
         try:
-            digest = await _attempt(request, reach, has, silence_s)
+            digest = await _attempt(request, reach, tell, silence_s)
         except BrokenDownload:
             if corrupt:
                 raise
             corrupt = True
-            has(0)
+            tell(0)
         except HubUnreachable as error:
             failures = 1 if come > before else failures + 1
             if failures >= retries.tries:
@@ -62,13 +65,13 @@ async def fetch_by_xet(
             await asyncio.sleep(pause_s)
         else:
             if digest is not None:
-                has(file.size_bytes)
+                tell(file.size_bytes)
                 await asyncio.to_thread(_place, part, target)
             return digest
 
 
 async def _attempt(
-    request: Fetch, reach: Reach, has: Callable[[int], None], silence_s: float
+    request: Fetch, reach: Reach, tell: Callable[..., None], silence_s: float
 ) -> str | None:
     async with contextlib.aclosing(ask(request, reach)) as answers:
         while True:
@@ -82,7 +85,7 @@ async def _attempt(
                 ) from None
             if answer.is_last:
                 return None if answer.result is None else str(answer.result)
-            has(answer.done_bytes)
+            tell(answer.done_bytes, is_found=answer.is_found)
 
 
 def _place(part: Path, target: Path) -> None:

@@ -24,21 +24,28 @@ _BUFFERS_BYTES = {
 
 
 def stream_to_part(
-    reach: Reach, model: HubModel, file: HubFile, part: Path, say: Callable[[int], None]
+    reach: Reach,
+    model: HubModel,
+    file: HubFile,
+    part: Path,
+    *,
+    finds: Callable[[int], None],
+    has: Callable[[int], None],
 ) -> str | None:
     """Fetches what `part` lacks of `file`; gives its SHA-256, or None where the Hub does not
-    offer the file by Xet. `say` hears how much is there, ten times a second. Raises
-    `MeshtuiError`: `BrokenDownload` where the content is wrong, and then the part is empty."""
+    offer the file by Xet. `finds` hears how much was there before, then `has` how much is there
+    now, ten times a second. Raises `MeshtuiError`: `BrokenDownload` where the content is wrong,
+    and then the part is empty."""
     offered = _offer(reach, model, file)
     if offered is None:
         return None
     try:
-        sink = PartFile(part, file, say)
+        sink = PartFile(part, file, finds)
     except OSError as error:
         raise disk_refuses(error, part.parent) from error
     try:
         if not sink.is_complete:
-            _fill(sink, file, part.parent, _open(reach, offered, file, sink.size_bytes), say)
+            _fill(sink, file, part.parent, _open(reach, offered, file, sink.size_bytes), has)
         return sink.finish()
     except BrokenDownload:
         sink.restart()
@@ -80,7 +87,7 @@ def _open(reach: Reach, offered: Any, file: HubFile, start: int) -> Any:
 
 
 def _fill(
-    sink: PartFile, file: HubFile, folder: Path, stream: Any, say: Callable[[int], None]
+    sink: PartFile, file: HubFile, folder: Path, stream: Any, has: Callable[[int], None]
 ) -> None:
     start = sink.size_bytes
     ended = threading.Event()
@@ -90,9 +97,9 @@ def _fill(
         while not ended.wait(_TELL_EVERY_S):
             report = stream.progress()
             come = start + report.bytes_completed if report is not None else 0
-            say(min(file.size_bytes, max(come, sink.size_bytes)))
+            has(min(file.size_bytes, max(come, sink.size_bytes)))
 
-    say(start)
+    has(start)
     teller = threading.Thread(target=tell, name="xet progress", daemon=True)
     teller.start()
     try:

@@ -328,6 +328,22 @@ async def test_progress_comes_often_and_never_beyond_the_end(
     assert any(p.rate_bytes_s > 0 and p.left_s is not None for p in seen)
 
 
+async def test_what_was_there_before_says_nothing_about_the_rate(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    hub.faults += [
+        Fault("/lfs/", drop_after=2_900_000),
+        Fault("/lfs/", status=503, times=QUICK.tries),
+    ]
+    with pytest.raises(HubUnreachable):
+        await fetch(hub, tmp_path / "x")
+    hub.faults[:] = [Fault("/lfs/", bytes_per_s=200_000)]
+    _, _, seen = await fetch(hub, tmp_path / "x")
+    assert seen[-1].done_bytes == seen[-1].total_bytes
+    # A tenth of a megabyte has come, in half a second.
+    assert 0 < seen[-1].rate_bytes_s < 900_000
+
+
 async def test_too_little_room_is_said_before_the_first_byte(
     hub: HubServer, tmp_path: Path
 ) -> None:
