@@ -46,6 +46,7 @@ def test_the_runtime_holds_what_its_definition_pins(cpu_runtime: RuntimeStatus) 
     assert cpu_runtime.version("transformers") == "5.19.0"
     assert cpu_runtime.version("torch") == "2.13.0"
     assert cpu_runtime.version("gguf") == "0.19.0"
+    assert cpu_runtime.version("diffusers") == "0.42.1"
     if cpu_machine().cpu_flags & {"avx2", "avx512f"}:
         assert cpu_runtime.vllm_version == "0.32.0"
     else:
