@@ -6,6 +6,7 @@ import contextlib
 import sys
 
 from meshtui.cli import exit_codes
+from meshtui.cli.before_start import add_force, check_before_start
 from meshtui.cli.command import print_json, run_action
 from meshtui.cli.narration import Narrator
 from meshtui.client import ControllerClient
@@ -37,7 +38,8 @@ def run(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="meshtui prompt",
         description="Send a prompt to an enabled model and stream the answer to stdout; "
-        "the model's server is started when it is not running.",
+        "the model's server is started when it is not running. Where it would not run, you are "
+        "asked first.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -50,6 +52,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("--top-p", type=float, metavar="P")
     parser.add_argument("--seed", type=int, metavar="N")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="repeatable")
+    add_force(parser)
     parser.add_argument(
         "--json", action="store_true", help="print the finished run as one JSON object instead"
     )
@@ -65,11 +68,14 @@ async def _prompt(client: ControllerClient, arguments: argparse.Namespace) -> in
         raise InvalidInput(
             "There is no prompt.", hint="Give it as the second argument, or as - on stdin."
         )
+    model = str(ModelRef.parse(arguments.model))
+    if not arguments.force:
+        await check_before_start(client, model, arguments.connection)
     messages = [ChatMessage("user", text)]
     if arguments.system:
         messages.insert(0, ChatMessage("system", arguments.system))
     request = ChatRequest(
-        model=str(ModelRef.parse(arguments.model)),
+        model=model,
         connection=arguments.connection,
         messages=tuple(messages),
         parameters=GenerationParameters(

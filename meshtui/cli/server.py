@@ -6,7 +6,7 @@ import sys
 import time
 
 from meshtui.cli import exit_codes
-from meshtui.cli.before_start import check_before_start
+from meshtui.cli.before_start import add_force, check_before_start
 from meshtui.cli.command import Noun, print_json
 from meshtui.cli.narration import Narrator
 from meshtui.cli.text import ago, duration, percent, size, table
@@ -28,7 +28,7 @@ def run(words: list[str]) -> int:
     start = noun.verb("start", _start, "start the server of an enabled model")
     start.add_argument("model", metavar="MODEL", help="org/name or org/name@revision")
     start.add_argument("--connection", help="needed where several connections enable the model")
-    start.add_argument("--force", action="store_true", help="also where it would not run")
+    add_force(start)
     start.add_argument("--wait", action="store_true", help="return when it is ready or has failed")
     stop = noun.verb("stop", _stop, "stop a server")
     stop.add_argument("server", metavar="SERVER", help=_NAME)

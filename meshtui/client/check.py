@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from meshtui.client.channel import Channel
 from meshtui.domain.check import CheckReport, CheckWishes
+from meshtui.domain.finding import Finding
 from meshtui.domain.hub_search import FoundModel
 from meshtui.domain.memory import GpuSpec
 from meshtui.domain.task import Task
@@ -43,6 +44,17 @@ class CheckQuestions(ABC):
         return await channel.call(
             list[CheckReport], "POST", "/check", body=body, timeout_s=timeout_s
         )
+
+    async def start_blockers(
+        self, model: str, connection: str | None = None
+    ) -> tuple[Finding, ...]:
+        """What speaks against starting the server of an enabled model, as far as it can be told
+        within some seconds (a cached model: at once): ask the person first where there is
+        anything. Nothing where its server runs, or did until it was stopped. Raises `NotFound`
+        and `Conflict` as `start_server` does."""
+        channel = await self._open()
+        body = {"model": model, "connection": connection}
+        return await channel.call(tuple[Finding, ...], "POST", "/check/start", body=body)
 
     async def gpus(self) -> list[GpuSpec]:
         """The GPUs that a model can be checked for, from small to large."""

@@ -3,6 +3,7 @@
 import msgspec
 from aiohttp import web
 
+from meshtui.controller.before_start import BeforeStart
 from meshtui.controller.checks import Checks
 from meshtui.controller.http import answer, body, number
 from meshtui.controller.model_search import ModelSearch
@@ -19,13 +20,25 @@ class _Check(msgspec.Struct, frozen=True):
     wishes: CheckWishes = CheckWishes()
 
 
-def add_check_routes(table: web.RouteTableDef, checks: Checks, search: ModelSearch) -> None:
+class _Start(msgspec.Struct, frozen=True):
+    model: str
+    connection: str | None = None
+
+
+def add_check_routes(
+    table: web.RouteTableDef, checks: Checks, search: ModelSearch, before_start: BeforeStart
+) -> None:
     @table.post("/check")
     async def check(request: web.Request) -> web.Response:
         wanted = await body(request, _Check)
         if len(wanted.models) > _MOST_MODELS:
             raise InvalidInput(f"At most {_MOST_MODELS} models can be checked at a time.")
         return answer(await checks.check(wanted.models, wanted.wishes))
+
+    @table.post("/check/start")
+    async def check_start(request: web.Request) -> web.Response:
+        wanted = await body(request, _Start)
+        return answer(await before_start.blockers(wanted.model, wanted.connection))
 
     @table.get("/gpus")
     async def catalogue(_request: web.Request) -> web.Response:

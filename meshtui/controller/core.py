@@ -13,6 +13,7 @@ import msgspec
 
 import meshtui
 from meshtui.cache.store import ModelStore
+from meshtui.controller.before_start import BeforeStart
 from meshtui.controller.cache import Around as AroundCache
 from meshtui.controller.cache import ModelCache
 from meshtui.controller.catalogue import Catalogue
@@ -89,6 +90,7 @@ class Core:
                 definitions=lambda: settings.runtime_definitions,
             ),
         )
+        self.before_start = BeforeStart(self.catalogue, self.servers, self.checks)
         self.search = ModelSearch(lambda: self.connections)
         self.cache = ModelCache(
             ModelStore(places.models),

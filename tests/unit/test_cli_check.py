@@ -14,6 +14,7 @@ from meshtui.settings import paths
 from tests.controller_support import controller_process
 from tests.support.memory_data import configuration_files
 from tests.support.models import put, safetensors
+from tests.terminal import Terminal
 
 MESHTUI = str(Path(sys.executable).parent / "meshtui")
 KEYS = {"model", "verdict", "engine", "findings", "memory"}
@@ -54,20 +55,42 @@ def folder(root: Path, model: str, **more: bytes) -> Path:
     return place
 
 
-LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
-
-
-def test_a_model_that_would_not_run_is_started_only_by_force(controller: None) -> None:
+def put_base_model() -> None:
     files = configuration_files("mistralai/Mistral-Small-24B-Base-2501")
     assert files is not None
     weights = {"model.safetensors": safetensors(), "tokenizer.json": b"{}"}
     put(ModelStore(paths.models_dir()), "fake/hello-Base", {**files, **weights})
+
+
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+def test_a_model_that_would_not_run_is_started_only_by_force(controller: None) -> None:
+    put_base_model()
     start = [MESHTUI, "server", "start", "fake/hello-Base"]
     refused = subprocess.run(start, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 5 and not refused.stdout
     assert "base model" in refused.stderr and "--force" in refused.stderr
-    forced = subprocess.run([*start, "--force"], capture_output=True, text=True, timeout=60)
-    assert forced.returncode == 0, forced.stderr
+    asked = [MESHTUI, "prompt", "fake/hello-Base", "Hello?"]
+    prompted = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    assert prompted.returncode == 5 and not prompted.stdout
+    assert "base model" in prompted.stderr and "--force" in prompted.stderr
+    answered = subprocess.run([*asked, "--force"], capture_output=True, text=True, timeout=60)
+    assert answered.returncode == 0 and answered.stdout, answered.stderr
+    # It runs: nobody needs to be asked any more.
+    again = subprocess.run(start, capture_output=True, text=True, timeout=60, check=False)
+    assert again.returncode == 0, again.stderr
+
+
+def test_on_a_terminal_the_person_decides_whether_to_start_it(controller: None) -> None:
+    put_base_model()
+    for typed, status, said in (("n", 1, "Nothing was started."), ("y", 0, "Paris")):
+        with Terminal([MESHTUI, "prompt", "fake/hello-Base", "Hello?"], columns=200) as terminal:
+            shown = terminal.wait_for("Start it all the same? [y/N]", timeout_s=60)
+            assert "base model" in shown
+            terminal.type(f"{typed}\r")
+            assert terminal.wait_for_exit(timeout_s=60) == status, terminal.text
+            assert said in terminal.text
 
 
 def test_json_keeps_its_keys(controller: None, tmp_path: Path) -> None:
