@@ -12,11 +12,17 @@ HUB_TOKEN = "hf_token-that-nobody-may-see"
 
 
 def pod_server(
-    namespace: str = "models", *, model: str = MODEL, enabled: Any = None, **execution: Any
+    namespace: str = "models",
+    *,
+    model: str = MODEL,
+    enabled: Any = None,
+    properties: dict[str, str] | None = None,
+    **execution: Any,
 ) -> PodServer:
-    """A server of that model; `execution` are fields of its execution config."""
+    """A server of that model; `execution` are fields of its execution config, `properties` are
+    those of its connection."""
     return describe(
-        Connection(name="cloud", execution="gpu"),
+        Connection(name="cloud", execution="gpu", properties=properties or {}),
         EnabledModel(model=model, **(enabled or {})),
         KubernetesExecution(name="gpu", namespace=namespace, **execution),
         hub_token=HUB_TOKEN,

@@ -1,15 +1,20 @@
 """The script that fetches a model into a volume, as a pod runs it, against a Hub."""
 
 import asyncio
+import hashlib
 import os
 import sys
 from pathlib import Path
 
+from meshtui.cache.checksums import read_checksums
+from meshtui.cache.names import folder_name
+from meshtui.cache.store import ModelStore
+from meshtui.domain.model_ref import ModelRef
 from meshtui.serving import fetch_model
-from tests.hub_server import HubServer
+from tests.hub_server import Fault, HubServer
 
 
-async def run(hub: HubServer, target: Path) -> tuple[int, str]:
+async def run(hub: HubServer, target: Path, *, token: str = "") -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", Path(str(fetch_model.__file__)).read_text()),
         env={
@@ -18,6 +23,7 @@ async def run(hub: HubServer, target: Path) -> tuple[int, str]:
             "HF_HOME": str(target.parent / "hf"),
             "HF_ENDPOINT": hub.url,
             "HF_HUB_DISABLE_XET": "1",
+            "HF_TOKEN": token,
             "MESHTUI_MODEL": "org/tiny",
             "MESHTUI_REVISION": "",
             "MESHTUI_TARGET": str(target),
@@ -31,22 +37,50 @@ async def run(hub: HubServer, target: Path) -> tuple[int, str]:
 
 
 async def test_a_model_is_fetched_once_however_many_ask(tmp_path: Path) -> None:
-    target = tmp_path / "models" / "tiny"
+    target = tmp_path / "models" / folder_name(ModelRef.parse("org/tiny"))
     async with HubServer() as hub:
         hub.add("org/tiny", {"config.json": b"{}", "model.safetensors": b"w" * 5000, "m.h5": b"h"})
         answers = await asyncio.gather(run(hub, target), run(hub, target))
         assert [code for code, _ in answers] == [0, 0], answers
         assert sorted("is complete" in said for _, said in answers) == [False, True]
         assert hub.sent_bytes("model.safetensors") == 5000
-        assert (target / "model.safetensors").stat().st_size == 5000
-        assert not (target / "m.h5").exists()
+        assert (target / "model" / "model.safetensors").stat().st_size == 5000
+        assert not (target / "model" / "m.h5").exists()
+        assert not (target / "model" / ".cache").exists()
+    # In the layout of the workstation's cache.
+    (entry,) = ModelStore(target.parent).list()
+    assert (entry.ref, entry.folder) == (ModelRef.parse("org/tiny"), target)
+    digests = read_checksums(target / "checksums.json") or {}
+    assert digests["model.safetensors"] == hashlib.sha256(b"w" * 5000).hexdigest()
+    assert digests.keys() == {"config.json", "model.safetensors"}
     code, said = await run(hub, target)  # the Hub is away now
     assert code == 0 and "is in" in said
 
 
-async def test_a_model_that_is_not_complete_does_not_count(tmp_path: Path) -> None:
+async def test_why_it_failed_is_told_by_status_and_in_words(tmp_path: Path) -> None:
     target = tmp_path / "tiny"
     async with HubServer() as hub:
         code, said = await run(hub, target)
-    assert code != 0 and not (target / fetch_model.COMPLETE).exists()
-    assert "org/tiny" in said
+        assert code == fetch_model.NOT_THERE and "org/tiny" in said
+        hub.add("org/tiny", {"config.json": b"{}"}, gated=True)
+        code, said = await run(hub, target)
+        assert code == fetch_model.GATED and "terms" in said, said
+        code, said = await run(hub, target, token="hf_nobody")
+        assert code == fetch_model.BAD_TOKEN, said
+    code, said = await run(hub, target)  # the Hub is away now
+    assert code == fetch_model.UNREACHABLE and "Traceback" not in said
+    assert not target.exists()
+
+
+async def test_what_came_before_it_broke_off_does_not_come_again(tmp_path: Path) -> None:
+    target = tmp_path / "tiny"
+    async with HubServer() as hub:
+        hub.add("org/tiny", {"a.safetensors": b"a" * 5000, "config.json": b"{}"})
+        hub.faults.append(Fault("config.json", status=404, times=99))
+        code, said = await run(hub, target)
+        assert code != 0 and hub.sent_bytes("a.safetensors") == 5000, said
+        hub.faults.clear()
+        code, said = await run(hub, target)
+        assert code == 0, said
+        assert hub.sent_bytes("a.safetensors") == 5000
+        assert (target / "model" / "a.safetensors").stat().st_size == 5000

@@ -109,17 +109,54 @@ def test_a_model_comes_from_the_hub_or_from_the_volume() -> None:
     assert "HF_HUB_OFFLINE" not in env and env["HF_TOKEN"]["secretKeyRef"]["optional"]
     assert "initContainers" not in pod(direct)
 
-    stored = pod_server(model=f"{MODEL}@v1", storage=Storage(claim="weights"))
+    volume = Storage(claim="weights")
+    stored = pod_server(
+        model=f"{MODEL}@v1", storage=volume, properties={"model.delivery": "direct"}
+    )
     argv, env = container(stored)["command"], variables(container(stored))
-    assert option(argv, "--model").startswith("/models/HuggingFaceTB--SmolLM2")
+    assert option(argv, "--model").startswith("/models/HuggingFaceTB_2fSmolLM2")
     assert "--revision" not in argv
     assert env["HF_HUB_OFFLINE"] == "1" and "HF_TOKEN" not in env
     job = fetch_job(stored)["spec"]["template"]["spec"]
     (fetching,) = job["containers"]
-    assert variables(fetching)["MESHTUI_TARGET"] == option(argv, "--model")
+    target = variables(fetching)["MESHTUI_TARGET"]
+    assert f"{target}/model" == option(argv, "--model")
     assert variables(fetching)["MESHTUI_REVISION"] == "v1"
     assert "resources" not in fetching  # no GPU is held meanwhile
     assert pod(stored)["initContainers"] == [fetching]
+    # What the workstation sends is there before the pod is made.
+    assert "initContainers" not in pod(pod_server(storage=volume))
+
+
+def test_a_model_may_lie_on_a_volume_or_in_an_image_already() -> None:
+    def existing(path: str = "", **properties: str) -> PodServer:
+        named = {"model.delivery": "existing", "model.path": path}
+        return pod_server(storage=Storage(), properties={**named, **properties})
+
+    server = existing("/shared/{org}/{name}/")
+    path = "/models/shared/HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert option(container(server)["command"], "--model") == path
+    assert "initContainers" not in pod(server)
+
+    image = existing("weights", **{"model.image": "registry.local/models/smollm2:1"})
+    assert option(container(image)["command"], "--model") == "/model-image/weights"
+    reference = {"reference": "registry.local/models/smollm2:1", "pullPolicy": "IfNotPresent"}
+    assert {"name": "model-image", "image": reference} in pod(image)["volumes"]
+    mounts = container(image)["volumeMounts"]
+    assert {"name": "model-image", "mountPath": "/model-image", "readOnly": True} in mounts
+
+    for path in ("../etc", "a/../../b", ""):
+        with pytest.raises(InvalidInput):
+            existing(path)
+
+
+def test_a_way_that_needs_a_volume_is_refused_without_one() -> None:
+    for way in ("managed-cache", "existing"):
+        with pytest.raises(InvalidInput, match="has no volume") as error:
+            pod_server(properties={"model.delivery": way, "model.path": "x"})
+        assert "[storage]" in (error.value.hint or "")
+    with pytest.raises(InvalidInput, match="'pigeon'"):
+        pod_server(properties={"model.delivery": "pigeon"})
 
 
 def test_each_wish_of_the_execution_config_arrives() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -121,24 +121,30 @@ class Cluster:
 
     @contextlib.asynccontextmanager
     async def websocket(
-        self, path: str, protocol: str, **query: str
+        self,
+        path: str,
+        *protocols: str,
+        heartbeat_s: float | None = _HEARTBEAT_S,
+        **query: str | Sequence[str],
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """A websocket to a subresource of a pod. Raises `ClusterError` where it is refused.
+        """A websocket to a subresource of a pod, in the first of the protocols that the cluster
+        knows. A query may hold several values of a name. `heartbeat_s` None: whoever uses it sees
+        by itself that the other side is there. Raises `ClusterError` where it is refused.
 
         Not by the package's own client, which goes past proxies and `tls-server-name`.
         """
         await self.get("/version")  # its session is made with the first request
         configuration, session = self._client.configuration, self._client.rest_client.pool_manager
         _, url, headers, _, _ = await self._client.param_serialize(
-            "GET", path, query_params=list(query.items()), auth_settings=["BearerToken"]
+            "GET", path, query_params=_pairs(query), auth_settings=["BearerToken"]
         )
         extra = {"proxy": configuration.proxy, "server_hostname": configuration.tls_server_name}
         try:
             socket = await session.ws_connect(
                 url.replace("http", "ws", 1),
-                protocols=(protocol,),
+                protocols=protocols,
                 headers=headers,
-                heartbeat=_HEARTBEAT_S,
+                heartbeat=heartbeat_s,
                 max_msg_size=0,
                 **{name: value for name, value in extra.items() if value},
             )
@@ -296,6 +302,14 @@ def _no_kubeconfig(error: Exception) -> InvalidInput:
         f"The kubeconfig {one_line(kubeconfig_path())} cannot be used: {one_line(str(error))}.",
         hint="See whether `kubectl get pods` works with it.",
     )
+
+
+def _pairs(query: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
+    return [
+        (name, value)
+        for name, values in query.items()
+        for value in ([values] if isinstance(values, str) else values)
+    ]
 
 
 def _timeout() -> aiohttp.ClientTimeout:

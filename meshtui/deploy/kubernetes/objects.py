@@ -12,7 +12,14 @@ from meshtui.deploy.kubernetes.pods import (
     probes,
     volumes,
 )
-from meshtui.deploy.kubernetes.spec import PORT, PodServer, model_hash
+from meshtui.deploy.kubernetes.spec import (
+    IMAGE_PATH,
+    MODELS_PATH,
+    PORT,
+    PodServer,
+    model_hash,
+)
+from meshtui.domain.delivery import DeliveryMode
 from meshtui.settings.shipped import toml_data
 
 SERVER_CONTAINER = "server"
@@ -62,7 +69,7 @@ def deployment(server: PodServer) -> Json:
         "selector": {"matchLabels": _selector(server)},
         "template": {
             "metadata": {
-                "labels": {**server.execution.labels, **_labels(server, "model-server")},
+                "labels": {**server.execution.labels, **labels(server, "model-server")},
                 "annotations": {**server.execution.annotations, MODEL: str(server.model)},
             },
             "spec": _server_pod(server),
@@ -71,7 +78,7 @@ def deployment(server: PodServer) -> Json:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(server, server.name, annotations={SPEC: server.spec_json}),
+        "metadata": metadata(server, server.name, annotations={SPEC: server.spec_json}),
         "spec": spec,
     }
 
@@ -81,7 +88,7 @@ def service(server: PodServer) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(server, server.name),
+        "metadata": metadata(server, server.name),
         "spec": {
             "type": "ClusterIP",
             "selector": _selector(server),
@@ -95,7 +102,7 @@ def secret(server: PodServer) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": _metadata(server, server.name),
+        "metadata": metadata(server, server.name),
         "type": "Opaque",
         "data": server.secrets.encoded(),
     }
@@ -124,26 +131,34 @@ def claim(server: PodServer) -> Json:
     }
 
 
-def fetch_job(server: PodServer) -> Json:
+def fetch_job(server: PodServer, *, name: str | None = None) -> Json:
     """Fetches the model into the volume without holding a GPU. It does nothing where the model is
-    there already."""
+    there already. `name` is of the Job and of the Secret with the token (None: the server's)."""
     defaults = toml_data("kubernetes/defaults.toml")["fetch"]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(server, f"{server.name}-fetch", component="model-fetch"),
+        "metadata": metadata(server, name or f"{server.name}-fetch", component="model-fetch"),
         "spec": {
             "backoffLimit": defaults["attempts"],
             "ttlSecondsAfterFinished": defaults["kept_s"],
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"operator": "In", "values": defaults["lasting_failures"]},
+                    }
+                ]
+            },
             "template": {
                 "metadata": {
-                    "labels": {**server.execution.labels, **_labels(server, "model-fetch")},
+                    "labels": {**server.execution.labels, **labels(server, "model-fetch")},
                     "annotations": {**server.execution.annotations, MODEL: str(server.model)},
                 },
                 "spec": {
-                    **_any_pod(server),
+                    **any_pod(server),
                     "restartPolicy": "Never",
-                    "containers": [_fetching(server)],
+                    "containers": [_fetching(server, name)],
                 },
             },
         },
@@ -151,21 +166,22 @@ def fetch_job(server: PodServer) -> Json:
 
 
 def _server_pod(server: PodServer) -> Json:
-    pod = {**_any_pod(server), "containers": [_serving(server)]}
-    if server.fetched_to is not None:
+    pod = {**any_pod(server), "containers": [_serving(server)]}
+    if server.delivery.mode is DeliveryMode.DIRECT and server.fetched_to is not None:
         # Where nobody ran the Job before (`kubectl apply`), the pod fetches the model itself.
         pod["initContainers"] = [_fetching(server)]
     return pod
 
 
-def _any_pod(server: PodServer) -> Json:
+def any_pod(server: PodServer) -> Json:
+    """What all pods for a server have in common."""
     return {
         # Else every Service of the namespace puts variables into the engine's environment.
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": toml_data("kubernetes/defaults.toml")["pod"]["grace_s"],
         "securityContext": pod_security(server.execution),
-        "volumes": volumes(server.execution),
+        "volumes": volumes(server.execution, server.delivery.image),
         **placement(server.execution),
     }
 
@@ -199,34 +215,41 @@ def _serving(server: PodServer) -> Json:
     }
 
 
-def _fetching(server: PodServer) -> Json:
+def _fetching(server: PodServer, secret: str | None = None) -> Json:
     assert server.fetched_to is not None
-    script = files("meshtui.serving").joinpath("fetch_model.py").read_text(encoding="utf-8")
+    script = pod_script("fetch_model")
     return {
         "name": FETCH_CONTAINER,
         "image": server.image,
         "imagePullPolicy": "IfNotPresent",
         "command": [server.python, "-c", script],
-        "env": environment(server, fetch=True),
+        "env": environment(server, fetch=True, secret=secret),
         "securityContext": container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [mount for mount in _mounts(server) if mount["name"] != "shm"],
+        "volumeMounts": [mount for mount in _mounts(server) if mount["name"] == "models"],
     }
 
 
+def pod_script(name: str) -> str:
+    """The text of a script that pods run beside Python alone."""
+    return files("meshtui.serving").joinpath(f"{name}.py").read_text(encoding="utf-8")
+
+
 def _mounts(server: PodServer) -> list[Json]:
-    return [
-        {"name": name, "mountPath": path}
-        for name, path in (("models", "/models"), ("shm", "/dev/shm"))
-        if name != "shm" or server.execution.increased_shared_memory
-    ]
+    mounts: list[Json] = [{"name": "models", "mountPath": MODELS_PATH}]
+    if server.delivery.image is not None:
+        mounts.append({"name": "model-image", "mountPath": IMAGE_PATH, "readOnly": True})
+    if server.execution.increased_shared_memory:
+        mounts.append({"name": "shm", "mountPath": "/dev/shm"})
+    return mounts
 
 
 def _selector(server: PodServer) -> dict[str, str]:
     return {INSTANCE: server.name, "app.kubernetes.io/component": "model-server"}
 
 
-def _labels(server: PodServer, component: str) -> dict[str, str]:
+def labels(server: PodServer, component: str) -> dict[str, str]:
+    """Of an object for a server."""
     return {
         "app.kubernetes.io/name": "vllm",
         INSTANCE: server.name,
@@ -238,7 +261,7 @@ def _labels(server: PodServer, component: str) -> dict[str, str]:
     }
 
 
-def _metadata(
+def metadata(
     server: PodServer,
     name: str,
     *,
@@ -248,7 +271,7 @@ def _metadata(
     return {
         "name": name,
         "namespace": server.execution.namespace,
-        "labels": {**server.execution.labels, **_labels(server, component)},
+        "labels": {**server.execution.labels, **labels(server, component)},
         "annotations": {
             **server.execution.annotations,
             MODEL: str(server.model),

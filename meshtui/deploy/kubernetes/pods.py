@@ -1,5 +1,6 @@
 """Parts of pods: where they may run, as whom, with which volumes, variables and probes."""
 
+import posixpath
 from typing import Any
 
 import msgspec
@@ -50,21 +51,25 @@ def container_security() -> Json:
     return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
-def volumes(execution: KubernetesExecution) -> list[Json]:
-    """The folder of models (and of what engines compile, which then outlives the pod), and
-    /dev/shm."""
+def volumes(execution: KubernetesExecution, model_image: str | None = None) -> list[Json]:
+    """The folder of models (and of what engines compile, which then outlives the pod), an image
+    that holds the model, and /dev/shm."""
     models: Json = {"name": "models", "emptyDir": {}}
     if execution.storage is not None:
         claim = {"claimName": execution.storage.claim}
         models = {"name": "models", "persistentVolumeClaim": claim}
-    if not execution.increased_shared_memory:
-        return [models]
-    limit = execution.shared_memory or f"{max(2, 2 * execution.gpus)}Gi"
-    return [models, {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}}]
+    found = [models]
+    if model_image is not None:
+        source = {"reference": model_image, "pullPolicy": "IfNotPresent"}
+        found.append({"name": "model-image", "image": source})
+    if execution.increased_shared_memory:
+        limit = execution.shared_memory or f"{max(2, 2 * execution.gpus)}Gi"
+        found.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}})
+    return found
 
 
-def environment(server: PodServer, *, fetch: bool = False) -> list[Json]:
-    """Variables of a container; those with secrets name the Secret."""
+def environment(server: PodServer, *, fetch: bool = False, secret: str | None = None) -> list[Json]:
+    """Variables of a container; those with secrets name the Secret (None: the server's own)."""
     cache = f"{MODELS_PATH}/.cache"
     plain = {
         "HOME": f"{cache}/home",
@@ -80,7 +85,7 @@ def environment(server: PodServer, *, fetch: bool = False) -> list[Json]:
         plain |= {
             "MESHTUI_MODEL": server.model.model_id,
             "MESHTUI_REVISION": server.model.revision or "",
-            "MESHTUI_TARGET": server.fetched_to or "",
+            "MESHTUI_TARGET": posixpath.dirname(server.fetched_to or ""),
             **{n: v for n, v in server.environment.items() if n.upper().endswith("_PROXY")},
         }
     else:
@@ -95,10 +100,10 @@ def environment(server: PodServer, *, fetch: bool = False) -> list[Json]:
     named = [] if fetch else list(server.secret_environment.items())
     variables = [
         *({"name": name, "value": value} for name, value in sorted(plain.items())),
-        *(_from_secret(server, name, key) for name, key in sorted(named)),
+        *(_from_secret(secret or server.name, name, key) for name, key in sorted(named)),
     ]
     if fetch or server.fetched_to is None:
-        variables.append(_from_secret(server, "HF_TOKEN", HUB_TOKEN, optional=True))
+        variables.append(_from_secret(secret or server.name, "HF_TOKEN", HUB_TOKEN, optional=True))
     return variables
 
 
@@ -121,8 +126,8 @@ def probes(startup_budget_s: int) -> Json:
     }
 
 
-def _from_secret(server: PodServer, name: str, key: str, *, optional: bool = False) -> Json:
-    reference: Json = {"name": server.name, "key": key}
+def _from_secret(secret: str, name: str, key: str, *, optional: bool = False) -> Json:
+    reference: Json = {"name": secret, "key": key}
     if optional:
         reference["optional"] = True
     return {"name": name, "valueFrom": {"secretKeyRef": reference}}

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import msgspec
 
+from meshtui.cache.names import folder_name
+from meshtui.cache.store import MODEL
+from meshtui.deploy.kubernetes.delivery_choice import delivery_of
 from meshtui.deploy.servers import server_id
 from meshtui.domain.codec import to_json
 from meshtui.domain.connection import Connection, EnabledModel
+from meshtui.domain.delivery import Delivery, DeliveryMode
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.execution import KubernetesExecution, looks_secret
 from meshtui.domain.model_ref import ModelRef
@@ -23,6 +27,7 @@ from meshtui.settings.shipped import toml_data
 
 PORT = 8000
 MODELS_PATH = "/models"
+IMAGE_PATH = "/model-image"
 API_KEY = "api-key"
 HUB_TOKEN = "hf-token"
 _NOT_LABEL = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -46,8 +51,9 @@ class Secrets(msgspec.Struct, frozen=True):
 
 class PodServer(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides a server's objects. `secret_environment` maps variables to keys of
-    the Secret. `fetched_to` is the model's folder in the volume; None: the engine fetches it
-    itself. `spec_json` is the whole wish, without secrets, as another meshtui reads it."""
+    the Secret. `fetched_to` is the model's folder in the pod, by way of `delivery`; None: the
+    engine fetches it itself. `spec_json` is the whole wish, without secrets, as another meshtui
+    reads it."""
 
     id: str
     connection: str
@@ -59,6 +65,7 @@ class PodServer(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     secret_environment: dict[str, str]
     secrets: Secrets
+    delivery: Delivery
     fetched_to: str | None
     hub_endpoint: str | None
     startup_budget_s: int
@@ -101,7 +108,8 @@ def describe(
     defaults = toml_data("kubernetes/defaults.toml")
     image = execution.image or defaults["image"]["name"]
     key = api_key or secrets.token_urlsafe(32)
-    fetched_to = f"{MODELS_PATH}/{_folder(ref)}" if execution.storage is not None else None
+    delivery = delivery_of(connection, execution, ref)
+    fetched_to = _model_path(delivery, execution, ref)
     launch = adapter(Engine.VLLM).launch(
         LaunchRequest(
             model=enabled.model,
@@ -149,6 +157,7 @@ def describe(
         environment={name: v for name, v in environment.items() if name not in hidden},
         secret_environment=names,
         secrets=Secrets(values),
+        delivery=delivery,
         fetched_to=fetched_to,
         hub_endpoint=connection.properties.get("hub.endpoint") or None,
         startup_budget_s=budget_s,
@@ -166,10 +175,14 @@ def model_hash(model: str) -> str:
     return hashlib.sha256(model.encode()).hexdigest()[:16]
 
 
-def _folder(ref: ModelRef) -> str:
-    """One folder of the volume for a model at a revision."""
-    name = label_value(str(ref).replace("/", "--"))[:40]
-    return f"{name}-{model_hash(str(ref))}"
+def _model_path(delivery: Delivery, execution: KubernetesExecution, ref: ModelRef) -> str | None:
+    """Where the engine finds the model, in the layout of the workstation's cache."""
+    if delivery.mode is DeliveryMode.EXISTING:
+        root = IMAGE_PATH if delivery.image else MODELS_PATH
+        return f"{root}/{delivery.path}".rstrip("/")
+    if execution.storage is None:
+        return None
+    return f"{MODELS_PATH}/{folder_name(ref)}/{MODEL}"
 
 
 def _revision(ref: ModelRef, fetched_to: str | None) -> tuple[str, ...]:
