@@ -56,6 +56,12 @@ class Conflict(MeshtuiError):
     http_status = 409
 
 
+class FileChanged(Conflict):
+    """A file of settings is not the one any more that was looked at."""
+
+    code = "file-changed"
+
+
 class NotAllowed(MeshtuiError):
     """This person may not do that here."""
 

@@ -2,20 +2,22 @@
 
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from meshtui.domain.codec import to_plain
 from meshtui.domain.connection import BrokenObject, Connection, EnabledModel
-from meshtui.domain.errors import InvalidInput
+from meshtui.domain.errors import InvalidInput, NotFound
 from meshtui.domain.execution import LOCAL
 from meshtui.domain.generation import GenerationParameters
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.task import EngineChoice
-from meshtui.settings.objects import ObjectFolder
+from meshtui.settings import toml_file
+from meshtui.settings.objects import ANY_REVISION, ObjectFolder
 from meshtui.settings.secrets import check_reference, is_reference
 from meshtui.settings.toml_file import KeyPath, Wrong
 
@@ -39,13 +41,12 @@ class Connections:
         def adjust(connection: Connection, data: dict[str, Any]) -> Connection:
             return _with_idle_timeout(connection, data, idle_timeout_s())
 
-        self._shipped = ObjectFolder(
-            Path(str(files("meshtui.config"))) / "connections",
-            Connection,
-            check=check,
-            adjust=adjust,
-        )
-        self._own = ObjectFolder(folder, Connection, check=check, adjust=adjust)
+        def plain(connection: Connection, data: dict[str, Any]) -> dict[str, Any]:
+            return _plain(connection, data, idle_timeout_s())
+
+        shipped = Path(str(files("meshtui.config"))) / "connections"
+        self._shipped = ObjectFolder(shipped, Connection, check=check, adjust=adjust)
+        self._own = ObjectFolder(folder, Connection, check=check, adjust=adjust, plain=plain)
 
     def refresh(self) -> bool:
         """Reads what changed; True if anything did."""
@@ -65,70 +66,107 @@ class Connections:
     def broken(self) -> tuple[BrokenObject, ...]:
         return self._own.broken
 
-    def save(self, connection: Connection) -> None:
-        """Writes the user's file of this connection (see `ObjectFolder.save`)."""
-        self._own.save(connection.name, connection)
+    def is_shipped(self, name: str) -> bool:
+        """Whether meshtui brings a connection of that name; a user's file may stand for it."""
+        return name in self._shipped.objects
 
-    def delete(self, name: str) -> None:
+    def revision(self, name: str) -> str | None:
+        """That of the user's file (see `ObjectFolder`); None where there is none."""
+        return self._own.revision(name)
+
+    def path(self, name: str) -> Path:
+        """Where the user's file is, or would be."""
+        return self._own.path(name)
+
+    def save(self, connection: Connection, *, over: str | None = ANY_REVISION) -> None:
+        """Writes the user's file of this connection (see `ObjectFolder.save`)."""
+        self._own.save(connection.name, connection, over=over)
+
+    def rename(self, name: str, new: str, *, over: str | None = ANY_REVISION) -> None:
+        """Gives the user's file another name (see `ObjectFolder.rename`)."""
+        self._own.rename(name, new, over=over)
+
+    def duplicate(self, name: str, new: str) -> None:
+        """Copies a connection with its comments and whatever else is in its file. Raises
+        `NotFound`, and as `save`."""
+        connection = self.all.get(name)
+        if connection is None:
+            raise NotFound(f"There is no connection {name!r}.")
+        try:
+            template = toml_file.read(self._own.path(name)).text
+        except (Wrong, FileNotFoundError):
+            # A shipped one, or one that is broken now: its last good version counts.
+            template = ""
+        copy = msgspec.structs.replace(connection, name=new)
+        self._own.save(new, copy, over=None, template=template)
+
+    def delete(self, name: str, *, over: str | None = ANY_REVISION) -> None:
         """Deletes the user's file; a shipped connection of that name is back then."""
-        self._own.delete(name)
+        self._own.delete(name, over=over)
 
 
 def check_connection(connection: Connection, executions: Collection[str] = ()) -> None:
-    """Raises `Wrong` for what the types let pass. `executions` are there beside `local`."""
+    """Raises `Wrong` for the first fault (see `faults`)."""
+    for fault in faults(connection, executions):
+        raise fault
+
+
+def faults(connection: Connection, executions: Collection[str] = ()) -> Iterator[Wrong]:
+    """What the types let pass and is wrong. `executions` are there beside `local`."""
     if connection.execution != LOCAL and connection.execution not in executions:
         known = ", ".join([LOCAL, *sorted(executions)])
-        raise Wrong(f"there is no such execution config (there is: {known})", at=("execution",))
+        yield Wrong(f"there is no such execution config (there is: {known})", at=("execution",))
     if connection.access_token is not None:
-        try:
-            check_reference(connection.access_token)
-        except InvalidInput as error:
-            raise Wrong(str(error), at=("access_token",)) from error
+        yield from _of_reference(connection.access_token, ("access_token",))
     choice = connection.properties.get("engine.completion", "AUTO")
     if choice.upper() not in EngineChoice.__members__:
         known = ", ".join(EngineChoice)
-        raise Wrong(f"must be one of {known}", at=("properties", "engine.completion"))
-    _check_reach(connection.properties)
+        yield Wrong(f"must be one of {known}", at=("properties", "engine.completion"))
+    yield from _faults_of_reach(connection.properties)
     seen: set[str] = set()
     for index, enabled in enumerate(connection.enabled_models):
         at: KeyPath = ("enabled_models", index)
-        _check_enabled(enabled, at)
+        yield from _faults_of_enabled(enabled, at)
         if enabled.model in seen:
-            raise Wrong(f"{enabled.model} is enabled twice", at=(*at, "model"))
+            yield Wrong(f"{enabled.model} is enabled twice", at=(*at, "model"))
         seen.add(enabled.model)
 
 
-def _check_reach(properties: dict[str, str]) -> None:
+def _of_reference(reference: str, at: KeyPath) -> Iterator[Wrong]:
+    try:
+        check_reference(reference)
+    except InvalidInput as error:
+        yield Wrong(str(error), at=at)
+
+
+def _faults_of_reach(properties: dict[str, str]) -> Iterator[Wrong]:
     """How the Hub is reached: addresses, and no password in a file of settings."""
     for name in ("hub.endpoint", "hub.proxy"):
         at = ("properties", name)
         value = properties.get(name, "")
         if name == "hub.proxy" and is_reference(value):
-            try:
-                check_reference(value)
-            except InvalidInput as error:
-                raise Wrong(str(error), at=at) from error
+            yield from _of_reference(value, at)
         elif value and not _ADDRESS.fullmatch(value):
-            raise Wrong("must be an address such as https://host:port", at=at)
+            yield Wrong("must be an address such as https://host:port", at=at)
         elif "@" in value:
-            raise Wrong("holds a password: name where it is instead, as env:NAME", at=at)
+            yield Wrong("holds a password: name where it is instead, as env:NAME", at=at)
 
 
-def _check_enabled(enabled: EnabledModel, at: KeyPath) -> None:
+def _faults_of_enabled(enabled: EnabledModel, at: KeyPath) -> Iterator[Wrong]:
     try:
         ModelRef.parse(enabled.model)
     except InvalidInput as error:
-        raise Wrong(str(error), at=(*at, "model")) from error
+        yield Wrong(str(error), at=(*at, "model"))
     if enabled.max_tokens is not None and enabled.max_tokens < 1:
-        raise Wrong("must be at least 1", at=(*at, "max_tokens"))
+        yield Wrong("must be at least 1", at=(*at, "max_tokens"))
     if enabled.tensor_parallel_size < 1:
-        raise Wrong("must be at least 1", at=(*at, "tensor_parallel_size"))
+        yield Wrong("must be at least 1", at=(*at, "tensor_parallel_size"))
     if not 0 <= enabled.idle_timeout_s < math.inf:
-        raise Wrong("must be seconds, 0 for never", at=(*at, "idle_timeout_s"))
+        yield Wrong("must be seconds, 0 for never", at=(*at, "idle_timeout_s"))
     field = wrong_parameter(enabled.generation)
     if field is not None:
         name, reason = field
-        raise Wrong(reason, at=(*at, "generation", name))
+        yield Wrong(reason, at=(*at, "generation", name))
 
 
 def wrong_parameter(parameters: GenerationParameters) -> tuple[str, str] | None:
@@ -157,3 +195,22 @@ def _with_idle_timeout(
         for enabled, plain in zip(connection.enabled_models, written, strict=True)
     )
     return msgspec.structs.replace(connection, enabled_models=models)
+
+
+def _plain(connection: Connection, data: dict[str, Any], default_s: float) -> dict[str, Any]:
+    """What is written of a connection over `data`. Which idle timeout stands for one that is not
+    written is up to the user's settings, so another one is written even where it is the usual
+    one of all; and one that was written stays so."""
+    plain: dict[str, Any] = to_plain(connection)
+    before = data.get("enabled_models")
+    written = {
+        one.get("model")
+        for one in (before if isinstance(before, list) else ())
+        if isinstance(one, dict) and "idle_timeout_s" in one
+    }
+    models = plain.get("enabled_models", ())
+    for enabled, one in zip(connection.enabled_models, models, strict=True):
+        one.pop("idle_timeout_s", None)
+        if enabled.idle_timeout_s != default_s or enabled.model in written:
+            one["idle_timeout_s"] = enabled.idle_timeout_s
+    return plain

@@ -2,20 +2,34 @@
 
 import errno
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from meshtui.domain.codec import to_plain
 from meshtui.domain.connection import BrokenObject
-from meshtui.domain.errors import BrokenFile, InvalidInput, NoRoom, NotFound, Unavailable
+from meshtui.domain.errors import (
+    BrokenFile,
+    Conflict,
+    FileChanged,
+    InvalidInput,
+    MeshtuiError,
+    NoRoom,
+    NotFound,
+    Unavailable,
+)
 from meshtui.settings import toml_file
 from meshtui.settings.toml_file import Parsed, Wrong
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+# In place of a revision: whatever is there may be replaced.
+ANY_REVISION = "*"
 
 # What tells that a file is another one: its inode (a rename over it), change time and size.
 Fingerprint = tuple[int, int, int]
@@ -44,7 +58,11 @@ class ObjectFolder(Generic[T]):
 
     A file that does not parse or validate is in `broken` and is never written over; its last
     good version stays in force while this process lives. `adjust` may fill in what the file
-    leaves open; `check` raises `Wrong` for what the types let pass.
+    leaves open, and `plain` what is written of a value over the file's present data; `check`
+    raises `Wrong` for what the types let pass.
+
+    A revision tells a file's content from any other: whoever changes an object says which one was
+    seen (None: there was no file), and is refused with `FileChanged` where it is another one now.
     """
 
     def __init__(
@@ -54,12 +72,16 @@ class ObjectFolder(Generic[T]):
         *,
         check: Callable[[T], None] = lambda _: None,
         adjust: Callable[[T, dict[str, Any]], T] = lambda value, _: value,
+        plain: Callable[[T, dict[str, Any]], dict[str, Any]] = lambda value, _: to_plain(value),
     ) -> None:
         self.folder = folder
         self._kind = kind
         self._check = check
         self._adjust = adjust
+        self._plain = plain
         self._files: dict[str, _File[T]] = {}
+        # Whoever saves looks first whether the file is still the one that was seen.
+        self._lock = threading.RLock()
 
     @property
     def objects(self) -> dict[str, T]:
@@ -72,6 +94,10 @@ class ObjectFolder(Generic[T]):
     def refresh(self) -> bool:
         """Reads what changed since the last time; True if anything did. One `scandir` and one
         `stat` a file where nothing changed."""
+        with self._lock:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         found = self._scan()
         changed = bool(self._files.keys() - found.keys())
         # Another thread may be reading: it sees the files of before or those of now.
@@ -87,48 +113,102 @@ class ObjectFolder(Generic[T]):
 
     def reload(self) -> None:
         """Reads every file again, because something that `adjust` depends on has changed."""
-        for file in self._files.values():
-            file.fingerprint = None
-        self.refresh()
+        with self._lock:
+            for file in self._files.values():
+                file.fingerprint = None
+            self._refresh()
 
-    def save(self, name: str, value: T) -> None:
-        """Writes an object; keys in its file that we do not know stay. Raises `InvalidInput`,
-        `BrokenFile` where the present file does not parse, `NoRoom` or
-        `Unavailable` where it cannot be written."""
-        check_name(name)
-        path = self._path(name)
-        try:
-            self._check(value)
-            old = toml_file.read(path).data
-        except FileNotFoundError:
-            old = {}
-        except Wrong as error:
-            if error.at:
-                raise InvalidInput(f"{error.reason}.") from error
-            raise BrokenFile(
-                f"{path} is broken and was not written over: {error.reason}.",
-                hint="Repair or delete it first.",
-            ) from error
-        plain = msgspec.to_builtins(value)
-        plain.pop("name", None)
-        try:
-            toml_file.write(path, toml_file.merged(old, plain, self._kind))
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            kind = NoRoom if full else Unavailable
-            raise kind(f"{path} could not be written: {error.strerror}.") from error
-        self.refresh()
-
-    def delete(self, name: str) -> None:
-        """Deletes an object's file; raises `NotFound`."""
-        try:
-            self._path(name).unlink()
-        except FileNotFoundError:
-            raise NotFound(f"There is no {self._path(name)}.") from None
-        self.refresh()
-
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """Where the object's file is, or would be."""
         return self.folder / f"{name}.toml"
+
+    def revision(self, name: str) -> str | None:
+        """That of the object's file as it is now; None where there is none."""
+        return toml_file.revision(self.path(name))
+
+    def save(
+        self, name: str, value: T, *, over: str | None = ANY_REVISION, template: str = ""
+    ) -> None:
+        """Writes an object over the revision `over`; comments and keys in its file that we do not
+        know stay. `template` is the text to begin with where there is no file. Raises
+        `InvalidInput`, `FileChanged`, `BrokenFile` where the present file does not parse, `NoRoom`
+        or `Unavailable` where it cannot be written."""
+        check_name(name)
+        path = self.path(name)
+        with self._lock:
+            try:
+                self._check(value)
+            except Wrong as error:
+                said = toml_file.placed(error.reason, error.at)
+                raise InvalidInput(f"{said.rstrip('.')}.") from error
+            self._check_revision(name, over)
+            try:
+                old = toml_file.read(path)
+            except FileNotFoundError:
+                old = toml_file.parsed(template)
+            except Wrong as error:
+                raise BrokenFile(
+                    f"{path} is broken and was not written over: {error.reason}.",
+                    hint="Repair or delete it first.",
+                ) from error
+            plain = self._plain(value, old.data)
+            plain.pop("name", None)
+            try:
+                toml_file.write(path, old.text, toml_file.merged(old.data, plain, self._kind))
+            except OSError as error:
+                raise _not_written(path, error) from error
+            except UnicodeEncodeError as error:
+                raise InvalidInput("It holds half of a character, which no file can.") from error
+            self._reread(name)
+
+    def rename(self, name: str, new: str, *, over: str | None = ANY_REVISION) -> None:
+        """Gives an object's file another name. Raises as `save`, and `Conflict` where there is
+        such a file already."""
+        check_name(new)
+        with self._lock:
+            self._check_revision(name, over)
+            if name not in self.objects:
+                raise NotFound(f"There is no {self.path(name)}.")
+            if self.revision(new) is not None:
+                raise Conflict(f"There is a file {self.path(new)} already.")
+            # The file may say its name, which would be wrong in the new one.
+            self.save(name, self.objects[name])
+            try:
+                self.path(name).rename(self.path(new))
+            except OSError as error:
+                raise _not_written(self.path(new), error) from error
+            self._reread(new)
+
+    def delete(self, name: str, *, over: str | None = ANY_REVISION) -> None:
+        """Deletes an object's file; raises `NotFound`, `FileChanged` or `Unavailable`."""
+        with self._lock:
+            if self.revision(name) is not None:
+                self._check_revision(name, over)
+            try:
+                self.path(name).unlink()
+            except FileNotFoundError:
+                raise NotFound(f"There is no {self.path(name)}.") from None
+            except OSError as error:
+                raise _not_written(self.path(name), error, "deleted") from error
+            self._refresh()
+
+    def _check_revision(self, name: str, seen: str | None) -> None:
+        now = self.revision(name)
+        if seen in (ANY_REVISION, now):
+            return
+        if seen is None:
+            raise Conflict(f"There is a file {self.path(name)} already.", hint="Take another name.")
+        what = "was deleted" if now is None else "was changed"
+        raise FileChanged(
+            f"{self.path(name)} {what} by somebody else meanwhile.",
+            hint="Nothing was written. Look at it as it is now, and make your change again.",
+        )
+
+    def _reread(self, name: str) -> None:
+        # A file that was just written may look like the one before: its inode is used again.
+        if name in self._files:
+            self._files[name].fingerprint = None
+        self._refresh()
 
     def _scan(self) -> dict[str, Fingerprint]:
         found: dict[str, Fingerprint] = {}
@@ -149,7 +229,7 @@ class ObjectFolder(Generic[T]):
     def _load(self, name: str, file: _File[T]) -> None:
         try:
             check_name(name)
-            parsed = toml_file.read(self._path(name))
+            parsed = toml_file.read(self.path(name))
             if parsed.data.get("name", name) != name:
                 raise Wrong(
                     f"name: the file's name is the object's name, {name!r}",
@@ -166,4 +246,15 @@ class ObjectFolder(Generic[T]):
             file.broken = self._broken(name, None, str(error))
 
     def _broken(self, name: str, line: int | None, reason: str) -> BrokenObject:
-        return BrokenObject(path=str(self._path(name)), line=line, reason=reason)
+        return BrokenObject(path=str(self.path(name)), line=line, reason=reason)
+
+
+def _not_written(path: Path, error: OSError, what: str = "written") -> MeshtuiError:
+    reason = f"{path} could not be {what}: {error.strerror or error}."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoRoom(reason)
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return Unavailable(
+            reason, hint=f"You may not write in {path.parent}. XDG_CONFIG_HOME names another place."
+        )
+    return Unavailable(reason)

@@ -1,8 +1,10 @@
 """TOML files that people and programs edit: read with the line of what is wrong, rewritten
 atomically, with keys that we do not know left in."""
 
+import hashlib
 import os
 import re
+import stat
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
@@ -10,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
-import tomli_w
 
 from meshtui.domain.text import one_line
 
@@ -55,6 +56,11 @@ def read(path: Path) -> Parsed:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise Wrong("is not UTF-8 text", line=line) from error
+    return parsed(text)
+
+
+def parsed(text: str) -> Parsed:
+    """As `read`, of a text."""
     try:
         return Parsed(text, tomllib.loads(text))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -62,31 +68,48 @@ def read(path: Path) -> Parsed:
         raise Wrong(reason, line=line_number) from error
 
 
-def convert(parsed: Parsed, kind: type[T], check: Callable[[T], None]) -> T:
+def revision(path: Path) -> str | None:
+    """What tells the file's content from any other; None where there is no file, or none that
+    can be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(MAX_FILE_BYTES + 1)).hexdigest()[:16]
+    except OSError:
+        return None
+
+
+def convert(found: Parsed, kind: type[T], check: Callable[[T], None]) -> T:
     """The value of `kind` that a file holds; raises `Wrong` with the line where it can be told.
     `check` raises `Wrong` for what the types let pass."""
     try:
-        value: T = msgspec.convert(parsed.data, type=kind)
+        value: T = msgspec.convert(found.data, type=kind)
         check(value)
     except msgspec.ValidationError as error:
         reason, at = _validation_error(str(error))
-        raise Wrong(_placed(reason, at), at=at, line=line_of(parsed.text, at)) from error
+        raise Wrong(placed(reason, at), at=at, line=line_of(found.text, at)) from error
     except Wrong as error:
-        line = error.line or line_of(parsed.text, error.at)
-        raise Wrong(_placed(error.reason, error.at), at=error.at, line=line) from error
+        line = error.line or line_of(found.text, error.at)
+        raise Wrong(placed(error.reason, error.at), at=error.at, line=line) from error
     return value
 
 
-def write(path: Path, data: Mapping[str, Any]) -> None:
-    """Replaces the file as a whole: whoever reads sees the old one or the new one, also after
-    a power cut. Raises `OSError`."""
+def write(path: Path, text: str, data: Mapping[str, Any]) -> None:
+    """Replaces the file as a whole by `text` with `data` in it: whoever reads sees the old one or
+    the new one, also after a power cut. Raises `OSError`, and `UnicodeEncodeError` for what is no
+    text."""
+    # Only who writes needs the library that knows of comments.
+    from meshtui.settings.toml_text import rewritten
+
+    content = rewritten(text, data).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     # A link to a file in a repository of dotfiles stays a link.
     target = path.resolve()
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            tomli_w.dump(data, file)
+            # A file that a team reads stays readable; a new one is the user's alone.
+            os.fchmod(handle, _mode(target))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(target)
@@ -100,11 +123,27 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
         os.close(folder)
 
 
+def _mode(path: Path) -> int:
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0o600
+
+
 def merged(old: Mapping[str, Any], new: Mapping[str, Any], kind: Any) -> dict[str, Any]:
     """`new` (plain data of `kind`) with those keys of `old` kept that `kind` does not know, in
     nested objects too; objects in lists are matched by their first field."""
     hints = get_type_hints(kind)
     result = {key: value for key, value in old.items() if key not in kind.__struct_fields__}
+    for key in old.keys() & hints.keys() - new.keys():
+        # What is at its defaults now is not written, but what we do not know in it is.
+        inner = _struct_in(hints[key])
+        if (
+            inner is not None
+            and isinstance(old[key], dict)
+            and (rest := merged(old[key], {}, inner))
+        ):
+            result[key] = rest
     for key, value in new.items():
         if value is None:
             continue
@@ -174,7 +213,7 @@ def _validation_error(message: str) -> tuple[str, KeyPath]:
     return reason.replace("`", ""), tuple(at)
 
 
-def _placed(reason: str, at: KeyPath) -> str:
+def placed(reason: str, at: KeyPath) -> str:
     """`enabled_models[1].max_tokens: Expected int, got str`, counted from 1 as people do."""
     place = "".join(f"[{key + 1}]" if isinstance(key, int) else f".{key}" for key in at)
     return one_line(f"{place.lstrip('.')}: {reason}" if place else reason)
