@@ -35,8 +35,9 @@ class Case:
 
 
 class Asker:
-    """`answered` is called with the newest case only; `waits`, with the seconds, when an answer
-    does not come at once, when that takes its time (`PATIENCE_S`), and then each second."""
+    """`answered` is called with each answer; while keys come faster than those, it is about what
+    was asked a moment ago. `waits`, with the seconds, when an answer does not come at once, when
+    that takes its time (`PATIENCE_S`), and then each second."""
 
     def __init__(
         self,
@@ -47,36 +48,42 @@ class Asker:
         self._screen = screen
         self._answered, self._waits = answered, waits
         self._asked: Case | None = None
+        self._running: str | None = None
         self._timer: Timer | None = None
 
     @property
     def asked(self) -> Case | None:
-        """The question that has no answer yet."""
+        """The newest question, until it has its answer."""
         return self._asked
 
     def ask(self, model: str, wishes: CheckWishes) -> None:
-        case = Case(model, wishes)
-        self._asked = case
+        """Asks at once, or next where the same model is asked about already: a key that is held
+        down moves the picture, and does not ask more than can be answered."""
+        self._asked = Case(model, wishes)
         if self._timer is None:
-            began = time.monotonic()
-            self._wait(_GLANCE_S, began)
-        start(self._screen, partial(self._ask, case), group="check", latest=True)
+            self._wait(_GLANCE_S, time.monotonic())
+        if self._running != model:
+            self._running = model
+            start(self._screen, self._ask, group="check", latest=True)
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more."""
         self._screen.workers.cancel_group(self._screen, "check")
-        self._asked = None
+        self._asked = self._running = None
         self._stop_clock()
 
-    async def _ask(self, case: Case) -> None:
-        try:
+    async def _ask(self) -> None:
+        # One that another model's question stopped never comes past the waiting.
+        while (case := self._asked) is not None:
             answer = await ask(workstation(self._screen).client, case)
-        finally:
-            if case is self._asked:
-                self._asked = None
-                self._stop_clock()
-        # One that a newer question stopped never comes here.
-        self._answered(answer)
+            is_newest = case is self._asked
+            self._stop_clock()
+            if is_newest:
+                self._asked = self._running = None
+            else:
+                self._wait(_GLANCE_S, time.monotonic())
+            if is_newest or answer.report is not None:
+                self._answered(answer)
 
     def _wait(self, delay_s: float, began: float) -> None:
         self._timer = self._screen.set_timer(delay_s, partial(self._is_slow, began))

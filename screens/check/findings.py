@@ -1,20 +1,19 @@
 """The findings, each in as many rows as its message takes; only what is visible is drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region, Size
+from textual.geometry import Region
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from meshtui.domain.finding import Finding, Level
 from meshtui.domain.text import one_line
 
+from ..widgets.rows import Rows
 from ..widgets.tones import Part, Tones
 from ..widgets.wrapping import fit_cells, wrap
 from .verdict import level_sign, title
@@ -27,13 +26,14 @@ _MOST_CHARS = 2000
 
 @dataclass(frozen=True)
 class _Line:
-    """A row: which finding it belongs to, and what it says."""
+    """A row: which finding it belongs to, whether that is the marked one, and what it says."""
 
     number: int
+    marked: bool
     parts: tuple[Part, ...]
 
 
-class Findings(ScrollView, can_focus=True):
+class Findings(Rows[_Line], can_focus=True):
     """A list with a cursor that moves by finding."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -56,7 +56,6 @@ class Findings(ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._findings: tuple[Finding, ...] = ()
-        self._lines: list[_Line] = []
         self._first: list[int] = []
         self._cursor = 0
         self._tones = Tones(self)
@@ -73,72 +72,38 @@ class Findings(ScrollView, can_focus=True):
         if found == self._findings and not anew:
             return
         self._findings = found
-        drawn = self._drawn
         rules = [finding.rule for finding in found]
         # One that was never moved stays at what matters most.
         if anew or before is None or not self._cursor or before.rule not in rules:
             self._cursor = 0
         else:
             self._cursor = rules.index(before.rule)
-        self._lay_out()
+        self.show_rows()
         if anew:
             self.scroll_home(animate=False, force=True, immediate=True)
-        self._refresh_changed(drawn)
         if anew or self.current != before:
             self.post_message(self.Moved())
 
-    @property
-    def _drawn(self) -> list[tuple[tuple[Part, ...], bool]]:
-        """What each row looks like: its text, and whether it is marked."""
-        return [(line.parts, line.number == self._cursor) for line in self._lines]
-
-    def _refresh_changed(self, before: Sequence[object]) -> None:
-        """Draws the rows again that look different now."""
-        rows = enumerate(zip_longest(before, self._drawn))
-        changed = [row for row, (was, now) in rows if was != now]
-        if changed:
-            self.refresh_lines(changed[0], changed[-1] - changed[0] + 1)
-
-    def _lay_out(self) -> None:
-        self._lines, self._first = [], []
+    def lay_out(self) -> Sequence[_Line]:
+        lines: list[_Line] = []
+        self._first = []
         width = max(20, self.size.width - _BEFORE - _TITLE_CELLS - _AFTER)
         for number, finding in enumerate(self._findings):
-            self._first.append(len(self._lines))
-            sign, tone = level_sign(finding.level)
-            rows = wrap(one_line(finding.message, _MOST_CHARS), width)
-            heading: tuple[Part, ...] = (
-                (f"{sign} ", tone),
-                (fit_cells(title(finding.rule), _TITLE_CELLS - 1) + " ", "$strong"),
-            )
-            indent: tuple[Part, ...] = ((" " * (_TITLE_CELLS + 2), ""),)
-            quiet = "$muted" if finding.level is Level.OK else ""
-            for at, row in enumerate(rows):
-                self._lines.append(_Line(number, (*(indent if at else heading), (row, quiet))))
-            if finding.fix and finding.level is not Level.OK:
-                for at, row in enumerate(wrap(one_line(finding.fix, _MOST_CHARS), width - 2)):
-                    arrow = ("  " if at else "→ ", "$key")
-                    self._lines.append(_Line(number, (*indent, arrow, (row, "$muted"))))
-        # Never less than what is visible: a row more or less does not concern the screen then.
-        self.virtual_size = Size(self.size.width, max(len(self._lines), self.size.height))
+            self._first.append(len(lines))
+            marked = number == self._cursor
+            lines += (_Line(number, marked, parts) for parts in _rows(finding, width))
+        return lines
 
-    def on_resize(self, _event: events.Resize) -> None:
-        self._lay_out()
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        base, width = self.rich_style, self.size.width
-        number = y + self.scroll_offset.y
-        if number >= len(self._lines):
-            return Strip.blank(width, base)
-        line = self._lines[number]
-        chosen = line.number == self._cursor and self.has_focus
-        parts: list[Part] = [("▌ " if chosen else "  ", "$primary"), *line.parts]
+    def draw(self, row: _Line) -> Strip:
+        base = self.rich_style
+        chosen = row.marked and self.has_focus
+        parts: list[Part] = [("▌ " if chosen else "  ", "$primary"), *row.parts]
         if chosen and self.app.native_ansi_color:
             base += self._tones["reverse"]
             parts = [(text, "") for text, _tone in parts]
         elif chosen:
             base += self._tones["on $cursor-line"]
-        return self._tones.strip(parts, base, width)
+        return self._tones.strip(parts, base, self.size.width)
 
     def _move_to(self, number: int) -> None:
         number = max(0, min(number, len(self._findings) - 1))
@@ -146,11 +111,11 @@ class Findings(ScrollView, can_focus=True):
             return
         self._cursor = number
         first = self._first[number]
-        after = self._first[number + 1] if number + 1 < len(self._first) else len(self._lines)
+        after = self._first[number + 1] if number + 1 < len(self._first) else len(self.rows)
         self.scroll_to_region(
             Region(0, first, 1, after - first), animate=False, force=True, immediate=True
         )
-        self.refresh()
+        self.show_rows()
         self.post_message(self.Moved())
 
     def action_move(self, findings: int) -> None:
@@ -174,7 +139,23 @@ class Findings(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         row = event.y + self.scroll_offset.y
-        if row < len(self._lines):
-            if self._lines[row].number == self._cursor:
+        if row < len(self.rows):
+            if self.rows[row].number == self._cursor:
                 self.post_message(self.Opened())
-            self._move_to(self._lines[row].number)
+            self._move_to(self.rows[row].number)
+
+
+def _rows(finding: Finding, width: int) -> Iterator[tuple[Part, ...]]:
+    """A finding's rows: its message beside its title, and what to do about it."""
+    sign, tone = level_sign(finding.level)
+    indent: Part = (" " * (_TITLE_CELLS + 2), "")
+    heading: tuple[Part, ...] = (
+        (f"{sign} ", tone),
+        (fit_cells(title(finding.rule), _TITLE_CELLS - 1) + " ", "$strong"),
+    )
+    quiet = "$muted" if finding.level is Level.OK else ""
+    for at, row in enumerate(wrap(one_line(finding.message, _MOST_CHARS), width)):
+        yield (*((indent,) if at else heading), (row, quiet))
+    if finding.fix and finding.level is not Level.OK:
+        for at, row in enumerate(wrap(one_line(finding.fix, _MOST_CHARS), width - 2)):
+            yield indent, ("  " if at else "→ ", "$key"), (row, "$muted")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
@@ -11,6 +11,7 @@ from meshtui.domain.check import CheckReport, CheckWishes
 from meshtui.domain.text import one_line
 
 from .. import words
+from ..widgets.rows import Prose
 from .asking import Case
 from .explain import finding_lines
 from .findings import Findings
@@ -53,8 +54,7 @@ class Page(Vertical):
         yield Static("", id="said")
         with Horizontal(id="below"):
             yield Findings(id="findings")
-            with VerticalScroll(id="more", can_focus=False):
-                yield Static("", id="explanation")
+            yield Prose(id="explanation")
         yield suggestions
 
     @property
@@ -120,14 +120,14 @@ class Page(Vertical):
 
     def explain(self, report: CheckReport | None) -> None:
         """The marked finding, beside the list where there is room for it."""
-        if not self.query_one("#more").display:
+        place = self.query_one("#explanation", Prose)
+        if not place.display:
             return
         finding = self.findings.current
         lines: Sequence[Content] = []
         if finding is not None and report is not None:
-            lines = list(finding_lines(finding, report, self.query_one("#more").size.width - 3))
-        if self._put("#explanation", Content("\n").join(lines)):
-            self.query_one("#more").scroll_home(animate=False)
+            lines = list(finding_lines(finding, report, place.size.width - 1))
+        place.show(Content("\n").join(lines))
 
     def _head(self, verdict: Content, about: Sequence[str] | None = None) -> None:
         self._put("#verdict", verdict)
@@ -137,14 +137,16 @@ class Page(Vertical):
     def _say(self, text: Content) -> None:
         self._put("#said", text)
 
-    def _put(self, selector: str, text: Content) -> bool:
-        """Shows a text, and says whether it is another one: what stays the same is not laid out
-        again with each key."""
+    def _put(self, selector: str, text: Content) -> None:
+        """Shows a text, if it is another one. All is laid out again only where it takes more room
+        or less."""
         before = self._texts.get(selector, Content(""))
-        if text.is_same(before):
-            return False
-        self._texts[selector] = text
-        # One line that stays as long as it was takes the room that it had.
-        layout = "\n" in f"{before}{text}" or text.cell_length != before.cell_length
-        self.query_one(selector, Static).update(text, layout=layout)
-        return True
+        if not text.is_same(before):
+            self._texts[selector] = text
+            place = self.query_one(selector, Static)
+            place.update(text, layout=_room(text, place) != _room(before, place))
+
+
+def _room(text: Content, place: Static) -> tuple[int, int]:
+    """Cells, and rows in the width that there is."""
+    return text.cell_length, text.get_height(place.styles, max(1, place.size.width))

@@ -9,7 +9,7 @@ from meshtui.screens.check.explain import Arithmetic, Explanation
 from meshtui.screens.check.findings import Findings
 from meshtui.screens.check.knob import Knob
 from meshtui.screens.check.model_field import ModelField, Suggestions
-from meshtui.screens.check.picture import Picture
+from meshtui.screens.check.page import Page
 from meshtui.screens.memory import recall
 from meshtui.screens.state import Link
 from textual.screen import ModalScreen
@@ -246,28 +246,33 @@ async def test_a_takes_over_what_is_proposed() -> None:
         assert "a Apply" not in shown(app)
 
 
-async def test_a_newer_key_overtakes_and_no_old_answer_is_shown() -> None:
-    """The first answer comes when the second was asked for already."""
+async def test_keys_that_come_faster_than_answers_wait_for_one_and_the_last_counts() -> None:
     client = ScriptedClient()
     async with opened(client) as (app, pilot):
         await checked(app, pilot, LLAMA)
-        seen: list[int] = []
-        picture = app.screen.query_one(Picture)
-        show = picture.show
-
-        def watched(report: CheckReport, *rest: object) -> None:
-            assert report.memory is not None
-            seen.append(report.memory.max_tokens)
-            show(report, *rest)  # type: ignore[arg-type]
-
-        picture.show = watched  # type: ignore[method-assign,assignment]
         client.may_check.clear()
-        await pilot.press("T", "T", "T")
-        assert len(client.checks) == 4
+        await pilot.press("T", "T", "n", "v")
+        assert len(client.checks) == 2, "no more questions than can be answered"
         client.may_check.set()
-        await eventually(lambda: seen, "an answer")
+        await eventually(lambda: "10 requests at 37,056" in shown(app), "the last answer")
         await settled(pilot)
-        assert seen == [wishes(client).max_tokens]
+        assert len(client.checks) == 3
+        asked = CheckWishes(gpus=2, tensor_parallel_size=2, max_tokens=37056, kv_cache_dtype="fp8")
+        assert wishes(client) == asked
+
+
+async def test_another_model_does_not_wait_for_the_answer_about_the_one_before() -> None:
+    client = ScriptedClient()
+    async with opened(client) as (app, pilot):
+        await checked(app, pilot, LLAMA)
+        client.may_check.clear()
+        await pilot.press("T")
+        app.action_check(QWEN)
+        await eventually(lambda: client.checks[-1][0] == QWEN, "its question")
+        client.may_check.set()
+        await eventually(lambda: app.screen.query_one(Page).answered == QWEN, "its answer")
+        await settled(pilot)
+        assert [model for model, _wishes in client.checks] == [LLAMA, LLAMA, QWEN]
 
 
 async def test_while_an_answer_takes_its_time_the_picture_stays_and_esc_gives_up() -> None:
