@@ -37,7 +37,7 @@ def markdown(report: CheckReport) -> str:
                                         ("measured", memory.measured)) if on_]  # fmt: skip
         lines += ["", f"Memory of {plain(on)} ({', '.join(marks) or 'seen'}), per GPU:", ""]
         lines += ["| part | size and how it was reckoned |", "|---|---|"]
-        lines += [f"| {plain(p.name)} | {plain(interval(p).strip())} |" for p in memory.parts]
+        lines += [f"| {plain(p.name)} | {plain(interval(p))} |" for p in memory.parts]
         lines += [f"| together | {gib(memory.total_bytes_per_gpu)} |"]
     if report.alternatives:
         lines += ["", f"Also: {plain(', '.join(report.alternatives))}"]

@@ -60,16 +60,28 @@ def memory_lines(memory: MemoryReport) -> Iterator[str]:
         yield f"  {memory.gpu}{many}, {gib(memory.gpu_bytes)} each{badge}"
         yield f"  ▕{bar(memory, memory.gpu_bytes)}▏"
     else:
-        yield f"  {gib(memory.total_bytes_per_gpu)} on each of {memory.gpu_count} GPU"
-    for part in memory.parts:
-        yield f"    {_WORDS.get(part.name, part.name.replace('_', ' ')):<14} {interval(part)}"
-    yield f"    {'together':<14} {gib(memory.total_bytes_per_gpu)}"
+        on = "one GPU" if memory.gpu_count == 1 else f"each of {memory.gpu_count} GPUs"
+        yield f"  {gib(memory.total_bytes_per_gpu)} on {on}"
+    yield from _rows(memory)
     if memory.max_tokens_that_fit is not None:
         held = f"longest context that fits {memory.max_tokens_that_fit:,}"
         if memory.concurrency:
             held += f" · {memory.concurrency:g} requests of {memory.max_tokens:,} tokens at a time"
         yield f"  {held[0].upper()}{held[1:]}"
     yield from (f"  {one_line(note, 400)}" for note in memory.notes)
+
+
+def _rows(memory: MemoryReport) -> Iterator[str]:
+    """The parts below each other: name, likely size, bounds, and how it was reckoned."""
+    rows = [
+        (_WORDS.get(one.name, one.name.replace("_", " ")), gib(one.likely_bytes), *_about(one))
+        for one in memory.parts
+    ]
+    rows.append(("together", gib(memory.total_bytes_per_gpu), "", ""))
+    name, size, bounds = (max(len(row[at]) for row in rows) for at in range(3))
+    for row in rows:
+        line = f"    {row[0]:<{name}}  {row[1]:>{size}}  {row[2]:<{bounds}}  {row[3]}"
+        yield line.rstrip()
 
 
 def bar(memory: MemoryReport, gpu_bytes: int) -> str:
@@ -87,12 +99,14 @@ def bar(memory: MemoryReport, gpu_bytes: int) -> str:
 
 def interval(part: MemoryItem) -> str:
     """The likely size, with its bounds where they differ, and how it was reckoned."""
-    size = gib(part.likely_bytes)
+    return "  ".join(word for word in (gib(part.likely_bytes), *_about(part)) if word)
+
+
+def _about(part: MemoryItem) -> tuple[str, str]:
+    """The bounds where they differ (or that it was measured), and how it was reckoned."""
     low, high = f"{part.low_bytes / GIB:.2f}", f"{part.high_bytes / GIB:.2f}"
-    if low != high:
-        size += f" ({low} to {high})"
-    seen = "  measured" if part.measured else ""
-    return f"{size:>12}{seen}" + (f"  {one_line(part.formula, 300)}" if part.formula else "")
+    bounds = f"({low} to {high})" if low != high else ""
+    return "measured" if part.measured else bounds, one_line(part.formula, 300)
 
 
 def gib(size_bytes: int) -> str:

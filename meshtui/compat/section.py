@@ -132,7 +132,7 @@ class Section:
             raise InvalidInput(
                 "The configuration does not say how many layers the model has."
                 if layers is None
-                else f"The configuration names {layers} layers, which no model has.",
+                else f"The configuration names {layers:,} layers, which no model has.",
                 hint="Check that config.json is complete and belongs to this model.",
             )
         return layers

@@ -165,7 +165,8 @@ def changes(
         found.append(
             Change(
                 name="shorter-length",
-                message=f"Allow at most {failed.longest} tokens instead of {failed.max_tokens}.",
+                message=f"Allow at most {failed.longest:,} tokens instead of "
+                f"{failed.max_tokens:,}.",
                 value=str(failed.longest),
             )
         )
@@ -193,7 +194,7 @@ def changes(
         found.append(
             Change(
                 name="smaller-batches",
-                message="Serve at most 16 requests in steps of 2048 tokens, which takes less "
+                message="Serve at most 16 requests in steps of 2,048 tokens, which takes less "
                 "memory for activations.",
                 value="16",
             )
@@ -256,7 +257,7 @@ def _problem(
             f"{shared.requested_bytes / GIB:.1f} GiB."
         )
     if length > cached.longest:
-        return f"The model allows {cached.longest} tokens, not {length}."
+        return f"The model allows {cached.longest:,} tokens, not {length:,}."
     pool = shared.pool.likely_bytes
     if shared.items[0].likely_bytes > gpu.memory_bytes:
         return (
@@ -267,8 +268,8 @@ def _problem(
         return "Nothing is left for the KV cache beside weights and activations."
     if not _serves(cached, pool, length):
         return (
-            f"One request of {length} tokens needs {cached.bytes_for(length) / GIB:.2f} GiB of KV "
-            f"cache, and {pool / GIB:.2f} GiB are left."
+            f"One request of {length:,} tokens needs {cached.bytes_for(length) / GIB:.2f} GiB of "
+            f"KV cache, and {pool / GIB:.2f} GiB are left."
         )
     return ""
 

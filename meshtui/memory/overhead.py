@@ -130,7 +130,7 @@ def overheads(
             f"largest of {constants['sampler_logits']} x logits + "
             f"{constants['sampler_hidden']} x hidden states and "
             f"{constants['forward_mlp']} x MLP + {constants['forward_hidden']} x hidden states, "
-            f"at {sizes.tokens} tokens and {sizes.sequences} sequences",
+            f"at {sizes.tokens:,} tokens and {sizes.sequences:,} sequences",
         ),
         non_torch=_item(
             "non_torch",

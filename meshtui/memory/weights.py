@@ -11,7 +11,7 @@ import msgspec
 
 from meshtui.compat.configuration import Configuration
 from meshtui.domain.errors import InvalidInput
-from meshtui.domain.memory import MemoryItem
+from meshtui.domain.memory import GIB, MemoryItem
 from meshtui.memory.kv_cache import pipeline_stages
 from meshtui.memory.kv_tables import pools
 from meshtui.memory.settings import ServingSettings, dtype_bytes
@@ -35,6 +35,7 @@ _CORRECTED_SPREAD = 0.03
 _CONFIRMED = 0.01
 # Kernels pad what checkpoints do not: the rules of a known model stand, with headers in the range.
 _PADDED = 0.1
+_VOCABULARY_STEP = 64
 _FORMULAS = {
     "embedding": "vocabulary, padded to 64, x hidden size{ranks}",
     "head": "vocabulary, padded to 64, x hidden size{ranks}",
@@ -54,7 +55,8 @@ _FORMULAS = {
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of the largest rank. `source` is `headers` where the checkpoint's own headers confirm
-    or give the figure, else `configuration`; `notes` say what was assumed."""
+    or give the figure, else `configuration`; `notes` say what was assumed; `disagreement` how far
+    the headers are from what the configuration of a known model describes."""
 
     low_bytes: int
     likely_bytes: int
@@ -62,6 +64,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     items: tuple[MemoryItem, ...]
     source: str = "configuration"
     notes: tuple[str, ...] = ()
+    disagreement: str = ""
 
 
 def estimate_weights(
@@ -114,16 +117,19 @@ def estimate_weights(
     items = _items(largest, settings)
     notes = [*blueprint.notes, *quantizer.notes]
     spread = _UNKNOWN_SPREAD if notes else _SPREAD
-    source = "configuration"
+    source, disagreement = "configuration", ""
     if checkpoint is not None and whole:
         source = "headers"
         said = loaded_bytes(
             checkpoint, count, context.element_bytes, towers=not settings.language_model_only
         )
         ratio = said / whole if not quantizer.on_load else 1.0
+        if not notes and not quantizer.on_load:
+            disagreement = _disagreement(said, whole, context, pooling)
         if abs(ratio - 1) <= _CONFIRMED:
             spread = _SPREAD
         elif not notes and abs(ratio - 1) <= _PADDED:
+            source = "configuration" if disagreement else source
             spread = abs(ratio - 1)
         else:
             parameters = largest.total - largest.by_item.get("buffers", 0)
@@ -143,6 +149,7 @@ def estimate_weights(
         items=items,
         source=source,
         notes=tuple(notes),
+        disagreement=disagreement,
     )
 
 
@@ -185,6 +192,23 @@ def _whole_model(blueprint: Blueprint, quantizer: Quantizer, context: WeightsCon
     )
     beside = ("buffers", "repacking")
     return tally.total - sum(tally.by_item.get(name, 0) for name in beside)
+
+
+def _disagreement(said: int, whole: int, context: WeightsContext, pooling: bool) -> str:
+    """What headers and rules say, where it differs by more than what kernels pad: much of quantized
+    weights, of others the vocabulary. Encoders often come with heads that nobody loads."""
+    quantized = context.configuration.quantization is not None
+    vocabulary = context.text.positive("vocab_size") or 0
+    hidden = context.text.positive("hidden_size") or 0
+    padding = 2 * (-vocabulary % _VOCABULARY_STEP) * hidden * context.element_bytes
+    if pooling and said > whole:
+        return ""
+    if abs(said - whole) <= padding + whole * (_PADDED if quantized else _CONFIRMED):
+        return ""
+    return (
+        f"The files hold {said / GIB:.2f} GiB of weights; the configuration describes "
+        f"{whole / GIB:.2f} GiB."
+    )
 
 
 def _correction(parameters: int, ratio: float) -> MemoryItem:

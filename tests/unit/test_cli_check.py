@@ -138,6 +138,19 @@ def test_people_read_the_verdict_the_bar_and_what_to_do(controller: None, tmp_pa
     assert "Also: " in done.stdout and "Proposed: max tokens " in done.stdout
 
 
+def test_the_parts_stand_below_each_other_and_other_gpus_are_offered(
+    controller: None, tmp_path: Path
+) -> None:
+    done = meshtui(str(folder(tmp_path, LLAMA)), "--gpu", "RTX 4090", "--max-tokens", "32768")
+    lines = done.stdout.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("    weights"))
+    last = next(number for number, line in enumerate(lines) if line.startswith("    together"))
+    assert len({line.index(" GiB") for line in lines[first : last + 1]}) == 1
+    [also] = [line for line in lines if "Also: " in line]
+    assert "RTX 4090" not in also and "RTX 3090 24GB × 1" in also
+    assert "32,768" in done.stdout and "32768" not in done.stdout
+
+
 def test_markdown_escapes_what_authors_wrote(controller: None, tmp_path: Path) -> None:
     place = folder(tmp_path, LLAMA, **{"README.md": b"---\nlicense: '<b>*mine*|'\n---\n"})
     done = meshtui(str(place), "--markdown", "--gpu", "H100")

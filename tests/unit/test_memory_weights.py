@@ -153,6 +153,16 @@ def test_padding_that_headers_lack_does_not_correct_a_known_model() -> None:
     assert confirmed.low_bytes - beside <= tiny_checkpoint().total_bytes
 
 
+def test_files_that_hold_something_else_than_the_configuration_describes_are_told() -> None:
+    assert of(tiny(), tiny_checkpoint()).disagreement == ""
+    assert of(tiny(tie_word_embeddings=True), tiny_checkpoint(head=False)).disagreement == ""
+    found = of(tiny(num_hidden_layers=3, hidden_size=64), tiny_checkpoint())
+    assert found.disagreement.startswith("The files hold ")
+    assert sum(one.likely_bytes for one in found.items) == found.likely_bytes
+    strange = tiny(architectures=["StrangeForCausalLM"], num_hidden_layers=3)
+    assert of(strange, tiny_checkpoint()).disagreement == ""
+
+
 def test_headers_correct_a_model_that_is_not_known() -> None:
     strange = tiny(architectures=["StrangeForCausalLM"], vocab_size=128, intermediate_size=1024)
     guessed, corrected = of(strange), of(strange, tiny_checkpoint())

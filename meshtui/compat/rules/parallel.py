@@ -55,6 +55,6 @@ def tensor_parallel(subject: Subject, setting: Setting) -> Iterator[Finding]:
         yield blocker(
             RULE,
             f"FP8 scales of {block[0]} × {block[-1]} blocks cannot be split over {size} GPUs: "
-            f"{inner} columns.",
+            f"{inner:,} columns.",
             "Choose a smaller tensor parallel size.",
         )

@@ -1,6 +1,6 @@
 """How much memory a model takes in its case, and what would make it fit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -27,6 +27,9 @@ from meshtui.memory.weights import Weights
 WeightsOf = Callable[[ServingSettings], Weights]
 
 _MOST_ALTERNATIVES = 12
+# Parts of the weights that are worth a word, and how many of them.
+_SHOWN_BYTES = GIB // 200
+_MOST_SHOWN = 8
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +56,9 @@ def judge(subject: Subject, case: Case, weights_of: WeightsOf) -> Judged:
     if seen is not None:
         found = with_measured_pool(found, seen, configuration, serving)
     first, *others = found.items
+    reckoned = weights_of(serving)
     weights = msgspec.structs.replace(
-        first, formula=weights_words(weights_of(serving)), measured=seen is not None
+        first, formula=weights_words(reckoned), measured=seen is not None
     )
     report = MemoryReport(
         weights_bytes=weights.likely_bytes,
@@ -73,7 +77,7 @@ def judge(subject: Subject, case: Case, weights_of: WeightsOf) -> Judged:
         parts=(weights, _request(found.kv_request_bytes, found.max_tokens), *others),
         measured=seen is not None,
         simulated=case.simulated,
-        notes=_notes(case, found),
+        notes=(*_notes(case, found), *reckoned.notes),
     )
     return Judged(report=report, fit=found, changes=found.changes)
 
@@ -111,14 +115,25 @@ def _with_seen(weights_of: WeightsOf, seen: Measured, ranks: int) -> WeightsOf:
 
 
 def alternatives(subject: Subject, case: Case, weights_of: WeightsOf) -> tuple[str, ...]:
-    """Sets of GPUs that would do with these settings, in words, the smallest first."""
+    """All sets of GPUs that would do with these settings, in words, the smallest first."""
     possible = [gpu for gpu in gpus().values() if _allowed(subject, case, gpu)]
     found = smallest_sets(subject.configuration, case.serving, weights_of, of=possible)
     return tuple(
-        f"{one.gpu.label} × {one.gpu_count}"
+        gpu_set(one.gpu.label, one.gpu_count)
         for one in found
         if _splits(subject, case, one.gpu_count)
-    )[:_MOST_ALTERNATIVES]
+    )
+
+
+def gpu_set(label: str, count: int) -> str:
+    """A set of GPUs as it is shown: `L40S 48GB × 2`."""
+    return f"{label} × {count}"
+
+
+def other_sets(alternatives: Sequence[str], report: MemoryReport) -> tuple[str, ...]:
+    """The first of them, without the GPUs that are meant: those were judged."""
+    meant = gpu_set(report.gpu or "", report.gpu_count)
+    return tuple(one for one in alternatives if one != meant)[:_MOST_ALTERNATIVES]
 
 
 def _allowed(subject: Subject, case: Case, gpu: GpuSpec) -> bool:
@@ -168,7 +183,7 @@ def _without_gpu(subject: Subject, case: Case, weights_of: WeightsOf) -> MemoryR
         total_bytes_per_gpu=weights.likely_bytes + request + overhead,
         gpu_count=serving.tensor_parallel_size,
         parts=(own, _request(request, length), *others),
-        notes=("No GPU is meant: name one to see whether it fits.",),
+        notes=("No GPU is meant: name one to see whether it fits.", *weights.notes),
     )
 
 
@@ -186,13 +201,16 @@ def weights_words(weights: Weights) -> str:
     """The sum, part by part, the largest first; or where a measured figure is from."""
     if weights.source == "log":
         return weights.items[0].formula
-    items = sorted(weights.items, key=lambda item: -item.likely_bytes)
-    said = [
-        f"{item.name.replace('_', ' ')} {item.likely_bytes / GIB:.2f}"
-        for item in items
-        if item.likely_bytes >= GIB // 100
-    ]
-    return f"{' + '.join(said[:8])} GiB, read from the {weights.source}" if said else ""
+    items = sorted(weights.items, key=lambda item: -abs(item.likely_bytes))
+    shown = [item for item in items if abs(item.likely_bytes) >= _SHOWN_BYTES][:_MOST_SHOWN]
+    sizes = [(item.name.replace("_", " "), item.likely_bytes) for item in shown]
+    rest = weights.likely_bytes - sum(size for _, size in sizes)
+    if abs(rest) >= _SHOWN_BYTES:
+        sizes.append(("rest", rest))
+    said = "".join(
+        f"{' - ' if size < 0 else ' + '}{name} {abs(size) / GIB:.2f}" for name, size in sizes
+    )
+    return f"{said.removeprefix(' + ')} GiB, read from the {weights.source}" if said else ""
 
 
 def _notes(case: Case, found: Fit) -> tuple[str, ...]:

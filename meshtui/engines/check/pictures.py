@@ -7,11 +7,11 @@ from meshtui.domain.finding import Finding, Level
 from meshtui.domain.memory import GIB, GpuSpec, MemoryItem
 from meshtui.engines.check.case import Case
 from meshtui.engines.check.known import Known
+from meshtui.engines.check.memory import gpu_set, other_sets
 from meshtui.memory.diffusion import DiffusionMemory, estimate_diffusion
 from meshtui.memory.gpus import gpus
 
 MEMORY = "memory"
-_MOST_ALTERNATIVES = 12
 
 
 def judge_pictures(known: Known, case: Case) -> tuple[MemoryReport, tuple[str, ...], Finding]:
@@ -21,11 +21,11 @@ def judge_pictures(known: Known, case: Case) -> tuple[MemoryReport, tuple[str, .
     found = estimate_diffusion(pipeline, known.components)
     report = _report(found, case)
     enough = tuple(
-        f"{gpu.label} × 1"
+        gpu_set(gpu.label, 1)
         for gpu in gpus().values()
         if gpu.memory_bytes >= found.resident.high_bytes
     )
-    return report, enough[:_MOST_ALTERNATIVES], _finding(found, case.gpu)
+    return report, other_sets(enough, report), _finding(found, case.gpu)
 
 
 def _report(found: DiffusionMemory, case: Case) -> MemoryReport:

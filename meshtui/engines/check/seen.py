@@ -60,7 +60,7 @@ def with_measured_pool(
     problem = ""
     if not serves:
         problem = (
-            f"One request of {length} tokens needs {cache.bytes_for(length) / GIB:.2f} GiB of KV "
+            f"One request of {length:,} tokens needs {cache.bytes_for(length) / GIB:.2f} GiB of KV "
             f"cache; {pool / GIB:.2f} GiB were left when it ran here."
         )
     elif "are free" in found.problem:

@@ -1,9 +1,12 @@
 """Everything that is known of a model before it runs, put together."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from meshtui.compat.lengths import model_length
 from meshtui.compat.rules import findings as findings_of_rules
+from meshtui.compat.rules.weights import RULE as WEIGHTS
 from meshtui.compat.subject import Subject
 from meshtui.domain.check import CheckReport, CheckWishes, Verdict
 from meshtui.domain.errors import InvalidInput, MeshtuiError, Unavailable
@@ -13,7 +16,7 @@ from meshtui.domain.task import Engine
 from meshtui.domain.text import one_line
 from meshtui.engines.check.case import Case, Place, case_of
 from meshtui.engines.check.known import Known
-from meshtui.engines.check.memory import Judged, alternatives, check_ram, judge
+from meshtui.engines.check.memory import Judged, alternatives, check_ram, judge, other_sets
 from meshtui.engines.check.pictures import judge_pictures
 from meshtui.engines.check.proposal import propose
 from meshtui.engines.choice import Decision, decide
@@ -143,7 +146,19 @@ def _memory(known: Known, case: Case) -> tuple[Judged | None, list[Finding], tup
             fix=error.hint or "",
         )
         return None, [unknown], ()
-    return judged, [_of_memory(judged, case)], _alternatives(known, case)
+    found = [_of_memory(judged, case), *_disagreement(known, case)]
+    return judged, found, other_sets(_alternatives(known, case), judged.report)
+
+
+def _disagreement(known: Known, case: Case) -> Iterator[Finding]:
+    """The files and the configuration may not belong together."""
+    if said := known.weights(case.serving).disagreement:
+        yield Finding(
+            rule=WEIGHTS,
+            level=Level.WARNING,
+            message=said,
+            fix="Check that all of the files are there, and that config.json is theirs.",
+        )
 
 
 def _of_memory(judged: Judged, case: Case) -> Finding:
