@@ -107,6 +107,7 @@ class HubServer:
     async def __aenter__(self) -> Self:
         hub = web.Application()
         hub.router.add_get("/api/models", self._list)
+        hub.router.add_get("/api/whoami-v2", self._whoami)
         hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}", self._info)
         hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}/revision/{revision}", self._info)
         hub.router.add_get(r"/api/models/{id:[^/]+/[^/]+}/tree/{revision}", self._tree)
@@ -133,6 +134,17 @@ class HubServer:
         return f"{scheme}://127.0.0.1:{runner.addresses[0][1]}"
 
     # --- the API
+
+    async def _whoami(self, request: web.Request) -> web.StreamResponse:
+        self._note(request)
+        if fault := self._fault(request):
+            return await self._answered(fault)
+        user, refused = self._user(request)
+        if refused or user is None:
+            return refused or _error(401, "", "Invalid username or password.")
+        token = {"displayName": "work", "role": "read", "createdAt": "2026-01-01T00:00:00.000Z"}
+        auth = {"type": "access_token", "accessToken": token}
+        return web.json_response({"type": "user", "id": "1", "name": user, "auth": auth})
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         self._note(request)

@@ -14,10 +14,10 @@ from meshtui.client import launch
 from meshtui.client.cache import CacheQuestions
 from meshtui.client.channel import Channel, lines
 from meshtui.client.check import CheckQuestions
+from meshtui.client.connections import ConnectionQuestions
 from meshtui.client.presets import PresetQuestions
 from meshtui.client.safe import clean_log_line, clean_struct, decode
 from meshtui.domain.codec import from_json
-from meshtui.domain.connection import Connection
 from meshtui.domain.controller import (
     ControllerEvent,
     ControllerInfo,
@@ -63,9 +63,10 @@ class _Greeting(msgspec.Struct, frozen=True):
     busy: tuple[str, ...] = ()
 
 
-class ControllerClient(CacheQuestions, CheckQuestions, PresetQuestions):
+class ControllerClient(CacheQuestions, CheckQuestions, ConnectionQuestions, PresetQuestions):
     """The door to the controller. What concerns the model cache stands in `CacheQuestions`,
-    the checker in `CheckQuestions`, and presets in `PresetQuestions`.
+    the checker in `CheckQuestions`, connections in `ConnectionQuestions`, and presets in
+    `PresetQuestions`.
 
     Methods raise `Unavailable` when no controller answers; after that, `connect` may be called
     again and starts a new one. Every other `MeshtuiError` is the controller's own answer.
@@ -198,13 +199,7 @@ class ControllerClient(CacheQuestions, CheckQuestions, PresetQuestions):
                     yield decode(line, ControllerEvent)
         raise Unavailable("The controller was stopped.", hint="Running servers live on.")
 
-    # Connections and models
-
-    async def connections(self) -> list[Connection]:
-        return await self._get(list[Connection], "/connections")
-
-    async def connection(self, name: str) -> Connection:
-        return await self._get(Connection, f"/connections/{quote(name, safe='')}")
+    # Models
 
     async def models(self) -> list[ModelOption]:
         """Every enabled model with its server, as the picker shows them."""

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from meshtui.controller.cache_api import add_cache_routes
 from meshtui.controller.check_api import add_check_routes
+from meshtui.controller.connections_api import add_connection_routes
 from meshtui.controller.core import Core
 from meshtui.controller.http import answer, body, flag, json_lines, ndjson, number
 from meshtui.controller.logs import log_bytes
@@ -61,6 +62,7 @@ def routes(core: Core) -> web.RouteTableDef:
     add_check_routes(table, core.checks, core.search, core.before_start)
     add_cache_routes(table, core.cache)
     add_settings_routes(table, core.settings)
+    add_connection_routes(table, core.editing, core.settings, core.runtimes)
     return table
 
 

@@ -18,6 +18,7 @@ from meshtui.controller.cache import Around as AroundCache
 from meshtui.controller.cache import ModelCache
 from meshtui.controller.catalogue import Catalogue
 from meshtui.controller.checks import Around, Checks
+from meshtui.controller.editing import Editing
 from meshtui.controller.endpoint import Endpoint
 from meshtui.controller.events import EventHub
 from meshtui.controller.gateway import Gateway
@@ -92,6 +93,11 @@ class Core:
         )
         self.before_start = BeforeStart(self.catalogue, self.servers, self.checks)
         self.search = ModelSearch(lambda: self.connections)
+        self.editing = Editing(
+            settings,
+            servers=lambda: self.servers.list(),
+            changed=self._settings_changed,
+        )
         self.cache = ModelCache(
             ModelStore(places.models),
             places.transfers,
@@ -270,6 +276,16 @@ class Core:
                         return status.explanation
         return None
 
+    def _settings_changed(self) -> None:
+        self.hub.publish(
+            ConnectionsChanged(
+                connections=tuple(self.connections.values()),
+                broken=self.settings.broken,
+                models=tuple(self.models()),
+            )
+        )
+        self.cache.entries.users_changed()
+
     async def _watch_settings(self) -> None:
         """Polling costs a handful of `stat` calls every two seconds, works on every file system
         (network folders send no notifications) and cannot miss a change."""
@@ -277,14 +293,7 @@ class Core:
             await asyncio.sleep(_LOOK_AT_SETTINGS_EVERY_S)
             try:
                 if await asyncio.to_thread(self.settings.refresh):
-                    self.hub.publish(
-                        ConnectionsChanged(
-                            connections=tuple(self.connections.values()),
-                            broken=self.settings.broken,
-                            models=tuple(self.models()),
-                        )
-                    )
-                    self.cache.entries.users_changed()
+                    self._settings_changed()
             except Exception:
                 _LOGGER.exception("the settings could not be read")
 

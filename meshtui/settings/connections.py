@@ -11,13 +11,14 @@ import msgspec
 
 from meshtui.domain.codec import to_plain
 from meshtui.domain.connection import BrokenObject, Connection, EnabledModel
+from meshtui.domain.editing import ANY_REVISION
 from meshtui.domain.errors import InvalidInput, NotFound
 from meshtui.domain.execution import LOCAL
 from meshtui.domain.generation import GenerationParameters
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.task import EngineChoice
 from meshtui.settings import toml_file
-from meshtui.settings.objects import ANY_REVISION, ObjectFolder
+from meshtui.settings.objects import ObjectFolder
 from meshtui.settings.secrets import check_reference, is_reference
 from meshtui.settings.toml_file import KeyPath, Wrong
 
@@ -69,6 +70,11 @@ class Connections:
     def is_shipped(self, name: str) -> bool:
         """Whether meshtui brings a connection of that name; a user's file may stand for it."""
         return name in self._shipped.objects
+
+    def shipped_models(self, name: str) -> set[str]:
+        """What is enabled on the shipped connection of that name."""
+        shipped = self._shipped.objects.get(name)
+        return {enabled.model for enabled in shipped.enabled_models} if shipped else set()
 
     def revision(self, name: str) -> str | None:
         """That of the user's file (see `ObjectFolder`); None where there is none."""

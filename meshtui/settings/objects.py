@@ -11,6 +11,7 @@ import msgspec
 
 from meshtui.domain.codec import to_plain
 from meshtui.domain.connection import BrokenObject
+from meshtui.domain.editing import ANY_REVISION
 from meshtui.domain.errors import (
     BrokenFile,
     Conflict,
@@ -27,9 +28,6 @@ from meshtui.settings.toml_file import Parsed, Wrong
 T = TypeVar("T", bound=msgspec.Struct)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-
-# In place of a revision: whatever is there may be replaced.
-ANY_REVISION = "*"
 
 # What tells that a file is another one: its inode (a rename over it), change time and size.
 Fingerprint = tuple[int, int, int]
