@@ -2,19 +2,21 @@
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import msgspec
 
+from tests.cluster.go_toolchain import NoGo, go
 from tests.conftest import TEST_CACHE
 
 KUBERNETES_VERSION = "1.34.4"
 _MODULE = Path(__file__).resolve().parent
+_NEW_ENOUGH = 28  # minor versions of kubectl: older ones do not know all that tests ask of it
 _BUILT = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
-# Read before any test gets a home of its own: the Go toolchain keeps its caches there.
-_ENVIRONMENT = dict(os.environ)
+_ASSETS = os.environ.get("KUBEBUILDER_ASSETS")
 _BUILD_TIMEOUT_S = 3000.0
 
 
@@ -44,28 +46,43 @@ def kubelet() -> Path:
     return _found("kubelet")
 
 
+def kubectl() -> Path:
+    """The command of everybody else; Debian's is far too old. Raises `Missing`."""
+    for path in [_folders()[0] / "kubectl", Path(shutil.which("kubectl") or "")]:
+        if os.access(path, os.X_OK) and path.is_file():
+            words = [path, "version", "--client"]
+            said = subprocess.run(words, capture_output=True, text=True, timeout=60).stdout
+            version = re.search(r"v1\.(\d+)", said)
+            if version is not None and int(version[1]) >= _NEW_ENOUGH:
+                return path
+    return _build("kubectl", _folders()[-1])
+
+
 def go_program(folder: str) -> Path:
     """A small program of the tests' own, compiled from the folder of that name beside this file."""
-    go = shutil.which("go")
-    if go is None:
-        raise Missing(f"{folder} cannot be built without a Go toolchain: install Go 1.24 or newer.")
     target = TEST_CACHE / "programs" / folder
     target.parent.mkdir(parents=True, exist_ok=True)
-    _compile(go, target, f"./{folder}", "-s -w")  # some tenths of a second where nothing changed
+    try:  # some tenths of a second where nothing changed
+        go().build(target, f"./{folder}", "-ldflags=-s -w", timeout_s=_BUILD_TIMEOUT_S)
+    except NoGo as error:
+        raise Missing(f"{folder} is not here: {error}") from None
     return target
 
 
+def _folders() -> list[Path]:
+    """Where programs may be, the most wanted first; what is built goes to the last."""
+    built = TEST_CACHE / f"kubernetes-{KUBERNETES_VERSION}"
+    return [Path(_ASSETS), built] if _ASSETS else [built]
+
+
 def _found(name: str) -> Path:
-    folders = [TEST_CACHE / f"kubernetes-{KUBERNETES_VERSION}"]
-    if assets := _ENVIRONMENT.get("KUBEBUILDER_ASSETS"):
-        folders.insert(0, Path(assets))
-    for folder in folders:
+    for folder in _folders():
         if os.access(folder / name, os.X_OK):
             return folder / name
     if on_path := shutil.which(name):
         return Path(on_path)
     if name in _BUILT:
-        return _build(name, folders[-1])
+        return _build(name, _folders()[-1])
     raise Missing(
         f"{name} is not installed: install Debian's package etcd-server, or let KUBEBUILDER_ASSETS "
         "name a folder with it."
@@ -73,14 +90,8 @@ def _found(name: str) -> Path:
 
 
 def _build(name: str, folder: Path) -> Path:
-    """Compiles one program from the module beside this file. All four take some ten minutes on
+    """Compiles one program from the module beside this file. All of them take some ten minutes on
     two cores the first time."""
-    go = shutil.which("go")
-    if go is None:
-        raise Missing(
-            f"{name} is not here, and no Go toolchain to build it: install Go 1.24 or newer, let "
-            "KUBEBUILDER_ASSETS name a folder with it, or MESHTUI_TEST_CONTEXT a cluster."
-        )
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may need it at the same time
@@ -89,23 +100,15 @@ def _build(name: str, folder: Path) -> Path:
         _, minor, _ = KUBERNETES_VERSION.split(".")
         version = "k8s.io/component-base/version"
         flags = (
-            f"-s -w -X {version}.gitVersion=v{KUBERNETES_VERSION} "
+            f"-ldflags=-s -w -X {version}.gitVersion=v{KUBERNETES_VERSION} "
             f"-X {version}.gitMajor=1 -X {version}.gitMinor={minor}"
         )
-        _compile(go, folder / name, f"k8s.io/kubernetes/cmd/{name}", flags)
+        package = f"k8s.io/kubernetes/cmd/{name}"
+        try:
+            go().build(folder / name, package, flags, timeout_s=_BUILD_TIMEOUT_S)
+        except NoGo as error:
+            raise Missing(
+                f"{name} is not here: {error}; or let KUBEBUILDER_ASSETS name a folder with it, "
+                "or MESHTUI_TEST_CONTEXT a cluster."
+            ) from None
         return folder / name
-
-
-def _compile(go: str, target: Path, package: str, flags: str) -> None:
-    temporary = target.with_name(f".{target.name}.new")
-    done = subprocess.run(
-        [go, "build", "-trimpath", "-ldflags", flags, "-o", temporary, package],
-        cwd=_MODULE,
-        env={**_ENVIRONMENT, "CGO_ENABLED": "0"},
-        capture_output=True,
-        text=True,
-        timeout=_BUILD_TIMEOUT_S,
-    )
-    if done.returncode != 0:
-        raise Missing(f"{target.name} could not be built: {done.stderr[-2000:]}")
-    temporary.rename(target)

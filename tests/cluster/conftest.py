@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,13 +11,15 @@ import pytest
 import pytest_asyncio
 
 from meshtui.deploy.kubernetes.api import Cluster, Json
-from tests.cluster.binaries import Missing, find
+from tests.cluster import binaries
+from tests.cluster.binaries import Missing
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.machine import NAME, Machine, missing_parts
+from tests.cluster.machine import NAME, Machine, missing_parts, node_programs
 from tests.cluster.nodes import PlayedKubelet
 from tests.cluster.waiting import until
 
 _CONTEXT = os.environ.get("MESHTUI_TEST_CONTEXT")
+_HOW = '(CONTRIBUTING.md, "Tests with a cluster")'
 _KUBECONFIG = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
 
 
@@ -29,16 +31,29 @@ class Access(msgspec.Struct, frozen=True):
     control_plane: ControlPlane | None = None
 
 
-@pytest.fixture(scope="session")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tests that are left out for the same reason are told in one line."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        report.longrepr = (str(Path(__file__).parent), None, f"{report.longrepr[2]} {_HOW}")
+    return report
+
+
+# The cluster lasts for the tests of this folder: what is measured elsewhere has the machine for
+# itself.
+@pytest.fixture(scope="package")
 def access(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
     if _CONTEXT:
         yield Access(_KUBECONFIG, _CONTEXT)
         return
     try:
-        binaries = find()
+        programs = binaries.find()
     except Missing as error:
         pytest.skip(f"the cluster tests are left out. {error}")
-    control_plane = ControlPlane(tmp_path_factory.mktemp("control-plane"), binaries)
+    control_plane = ControlPlane(tmp_path_factory.mktemp("control-plane"), programs)
     try:
         control_plane.start()
         yield Access(str(control_plane.kubeconfig), "tests", control_plane)
@@ -54,7 +69,7 @@ def control_plane(access: Access) -> ControlPlane:
     return access.control_plane
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def machine(access: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """This machine as a node: pods run for real."""
     reason = missing_parts()
@@ -63,14 +78,25 @@ def machine(access: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     if reason is not None:
         pytest.skip(f"the tests with real pods are left out: {reason}")
     assert access.control_plane is not None
-    found = Machine(tmp_path_factory.mktemp("machine"), access.control_plane.kubeconfig)
+    try:
+        programs = node_programs()
+    except Missing as error:
+        pytest.skip(f"the tests with real pods are left out: {error}")
+    folder = tmp_path_factory.mktemp("machine")
+    found = Machine(folder, access.control_plane.kubeconfig, programs)
     try:
         found.start()
         yield found
-    except Missing as error:
-        pytest.skip(f"the tests with real pods are left out: {error}")
     finally:
         found.stop()
+
+
+@pytest.fixture(scope="package")
+def kubectl() -> Path:
+    try:
+        return binaries.kubectl()
+    except Missing as error:
+        pytest.skip(f"the tests beside kubectl are left out. {error}")
 
 
 @pytest.fixture

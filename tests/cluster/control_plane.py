@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+import trustme
 import yaml
 
 from meshtui.deploy import with_parent
@@ -47,11 +48,7 @@ class ControlPlane:
 
     def start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["openssl", "genrsa", "-out", self._folder / "accounts.key", "2048"],
-            check=True,
-            capture_output=True,
-        )
+        trustme.CA().private_key_pem.write_to_path(str(self._folder / "accounts.key"))
         with (self._folder / "tokens.csv").open("w", newline="") as file:
             csv.writer(file).writerow([self._token, "admin", "admin", "system:masters"])
         self._etcd_port, peers, self._port = free_port(), free_port(), free_port()

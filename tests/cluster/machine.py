@@ -4,41 +4,46 @@ Pods run for real. Images are assembled here, so no registry is needed; GPUs are
 extended resources, as the device plugin would.
 """
 
-import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import yaml
 
-from meshtui.deploy import with_parent
-from tests.cluster.binaries import Missing, go_program, kubelet
+from tests.cluster import keeper
+from tests.cluster.binaries import go_program, kubelet
 from tests.support.waiting import wait_until
 
 HOLDER = "localhost/meshtui-test/holder:1"
 SERVER = "localhost/meshtui-test/server:1"
 NAME = "this-machine"
-# Of the node and of its pods; neither leaves this machine.
-_NODE_ADDRESS = "10.213.86.1"
-_POD_NETWORK = "10.213.87.0/24"
-_BRIDGE = "meshtuitest0"
+# Of the node and of its pods; neither leaves this machine. Several runs of the tests may each have
+# a node here: the second number is the place that a run has taken.
+_ADDRESSES = "10.213"
+_PLACES = 32
 _CNI_FOLDERS = ("/usr/lib/cni", "/opt/cni/bin")
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 120.0
 
 
 def missing_parts() -> str | None:
     """Why no pod can run for real here; None where all is there."""
     if os.geteuid() != 0:
         return "a kubelet needs root"
-    for program, package in (("containerd", "containerd"), ("runc", "runc"), ("ip", "iproute2")):
+    for program, package in (
+        ("containerd", "containerd"),
+        ("runc", "runc"),
+        ("ip", "iproute2"),
+        ("unshare", "util-linux"),
+    ):
         if shutil.which(program) is None:
             return f"{program} is not installed: install Debian's package {package}"
     if _cni_folder() is None:
@@ -46,82 +51,135 @@ def missing_parts() -> str | None:
     return None
 
 
-class Machine:
-    """Start it once, stop it at the end."""
+class Programs(msgspec.Struct, frozen=True):
+    """What a node is made of beside Debian's packages."""
 
-    def __init__(self, folder: Path, kubeconfig: Path) -> None:
+    kubelet: Path
+    webserver: Path
+
+
+def node_programs() -> Programs:
+    """Built first where they are not here. Raises `Missing`."""
+    return Programs(kubelet=kubelet(), webserver=go_program("webserver"))
+
+
+class Machine:
+    """Start it once, stop it at the end. Where the tests are killed, its keeper ends it."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, programs: Programs) -> None:
         self._folder = folder
         self._kubeconfig = kubeconfig
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._programs = programs
         self._socket = folder / "containerd.sock"
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._place: socket.socket | None = None
+        self.static_pods = folder / "pods"
+        """Pods of manifests in this folder run without an API server."""
 
     def start(self) -> None:
         """Returns when containerd answers and the images are in; the node registers itself."""
-        program = go_program("webserver")
-        _run("ip", "addr", "replace", f"{_NODE_ADDRESS}/32", "dev", "lo")
-        self._write_configurations()
-        self._spawn("containerd", "containerd", "--config", str(self._folder / "containerd.toml"))
-        wait_until(lambda: self._ctr("version", check=False), "containerd answers", _TIMEOUT_S)
+        program = self._programs.webserver.read_bytes()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        number = self._take_place()
+        address, bridge = f"{_ADDRESSES}.{2 * number}.1", f"meshtuitest{number}"
+        self._write_configurations(address, bridge, f"{_ADDRESSES}.{2 * number + 1}.0/24")
+        images = []
         for name, arguments in ((HOLDER, []), (SERVER, ["serve"])):
-            archive = self._folder / "image.tar"
-            files = {"bin/python3": program.read_bytes()}
-            write_image(archive, name, files, ["/bin/python3", *arguments])
-            self._ctr("images", "import", str(archive))
-        self._spawn(
-            "kubelet",
-            str(kubelet()),
-            *("--kubeconfig", str(self._kubeconfig), "--hostname-override", NAME),
-            *("--config", str(self._folder / "kubelet.yaml"), "--node-ip", _NODE_ADDRESS),
-            *("--root-dir", str(self._folder / "kubelet")),
-            *("--cert-dir", str(self._folder / "certificates")),
-        )
+            images.append(str(self._folder / f"image-{len(images)}.tar"))
+            files = {"bin/python3": program}
+            write_image(Path(images[-1]), name, files, ["/bin/python3", *arguments])
+        plan = {
+            "folder": str(self._folder),
+            "address": address,
+            "bridge": bridge,
+            "ctr": self._ctr_words(),
+            "images": images,
+            "containerd": ["containerd", "--config", str(self._folder / "containerd.toml")],
+            "kubelet": [
+                *(str(self._programs.kubelet), "--kubeconfig", str(self._kubeconfig)),
+                *("--hostname-override", NAME, "--node-ip", address),
+                *("--config", str(self._folder / "kubelet.yaml")),
+                *("--root-dir", str(self._folder / "kubelet")),
+                *("--cert-dir", str(self._folder / "certificates")),
+            ],
+        }
+        (self._folder / "keeper.json").write_text(json.dumps(plan))
+        self._keep()
+        wait_until(self._works, "the node has its images", _TIMEOUT_S)
 
     def stop(self) -> None:
         """Ends the node and whatever containers are left on it."""
-        self._end("kubelet")
-        if self._socket.exists():
-            for task in self._ctr("tasks", "ls", "-q", check=False).split():
-                self._ctr("tasks", "rm", "-f", task, check=False)
-        self._end("containerd")
-        for mount in _mounts_below(self._folder):
-            _run("umount", "-l", mount, check=False)
-        _run("ip", "link", "del", _BRIDGE, check=False)
-        _run("ip", "addr", "del", f"{_NODE_ADDRESS}/32", "dev", "lo", check=False)
+        if self._keeper is not None:
+            assert self._keeper.stdin is not None
+            self._keeper.stdin.close()
+            self._keeper.wait(_TIMEOUT_S)
+            self._keeper = None
+        if self._place is not None:
+            self._place.close()
+            self._place = None
+
+    @property
+    def keeper_pid(self) -> int:
+        assert self._keeper is not None
+        return self._keeper.pid
 
     def log(self, name: str) -> str:
-        return (self._folder / f"{name}.log").read_text(errors="replace")
+        path = self._folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
-    def _ctr(self, *words: str, check: bool = True) -> str:
-        return _run("ctr", "-a", str(self._socket), "-n", "k8s.io", *words, check=check)
+    def load(self, archive: Path) -> None:
+        """Makes another image known, as `docker save` writes it."""
+        _run(*self._ctr_words(), "images", "import", str(archive))
 
-    def _spawn(self, name: str, *command: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(with_parent.__file__), str(os.getpid()), *command],
-                stdin=subprocess.DEVNULL,
+    def _ctr_words(self) -> list[str]:
+        return ["ctr", "-a", str(self._socket), "-n", "k8s.io"]
+
+    def _take_place(self) -> int:
+        """A number that no other run on this machine has, for as long as this one lives."""
+        for number in range(_PLACES):
+            # A name without a file, which is free again when nobody holds it any more.
+            place = socket.socket(socket.AF_UNIX)
+            try:
+                place.bind(f"\0meshtui-test-node-{number}")
+            except OSError:
+                place.close()
+                continue
+            self._place = place
+            return number
+        raise RuntimeError(f"{_PLACES} nodes run here already")
+
+    def _keep(self) -> None:
+        assert self._place is not None
+        script = [sys.executable, "-I", "-S", str(keeper.__file__)]
+        with (self._folder / "keeper.log").open("ab") as log:
+            self._keeper = subprocess.Popen(
+                [*script, str(self._folder / "keeper.json")],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"},
+                env={"PATH": _path()},
+                start_new_session=True,  # what ends the tests is not to end it
+                pass_fds=[self._place.fileno()],  # the place is free when all is cleaned up
             )
 
-    def _end(self, name: str) -> None:
-        process = self._processes.pop(name, None)
-        if process is None:
-            return
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(15)
-        process.kill()
-        process.wait()
+    def _works(self) -> bool:
+        assert self._keeper is not None
+        ended = self._keeper.poll()
+        logs = "\n".join(self.log(name)[-3000:] for name in ("keeper", "containerd"))
+        assert ended is None, f"the node ended with {ended}: {logs}"
+        done = subprocess.run(
+            [*self._ctr_words(), "images", "ls", "-q"], capture_output=True, text=True
+        )
+        return all(name in done.stdout for name in (HOLDER, SERVER))
 
-    def _write_configurations(self) -> None:
+    def _write_configurations(self, address: str, bridge: str, pods: str) -> None:
         folder = self._folder
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "cni").mkdir(exist_ok=True)
-        addresses = {"type": "host-local", "ranges": [[{"subnet": _POD_NETWORK}]]}
-        bridge = {"type": "bridge", "bridge": _BRIDGE, "isGateway": True, "ipam": addresses}
-        network = {"cniVersion": "0.4.0", "name": "meshtui-test", "plugins": [bridge]}
+        self.static_pods.mkdir(exist_ok=True)
+        (folder / "resolv.conf").write_bytes(Path("/etc/resolv.conf").read_bytes())
+        addresses = {"type": "host-local", "ranges": [[{"subnet": pods}]]}
+        plugin = {"type": "bridge", "bridge": bridge, "isGateway": True, "ipam": addresses}
+        network = {"cniVersion": "0.4.0", "name": "meshtui-test", "plugins": [plugin]}
         (folder / "cni" / "10-meshtui.conflist").write_text(json.dumps(network))
         (folder / "containerd.toml").write_text(
             f"""\
@@ -146,7 +204,7 @@ state = "{folder}/containerd-state"
             # It listens on an address of this machine alone.
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"},
-            "address": _NODE_ADDRESS,
+            "address": address,
             "readOnlyPort": 0,
             "healthzPort": 0,
             "failSwapOn": False,
@@ -155,8 +213,10 @@ state = "{folder}/containerd-state"
             # No slices of the machine for pods: what it is inside of may not allow that.
             "cgroupsPerQOS": False,
             "enforceNodeAllocatable": [],
+            "staticPodPath": str(self.static_pods),
             "localStorageCapacityIsolation": False,
             "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1%"},
+            "resolvConf": str(folder / "resolv.conf"),
             "containerRuntimeEndpoint": f"unix://{self._socket}",
         }
         (folder / "kubelet.yaml").write_text(yaml.safe_dump(settings))
@@ -168,11 +228,16 @@ def write_image(path: Path, name: str, files: Mapping[str, bytes], entrypoint: l
     with tarfile.open(fileobj=layer, mode="w") as archive:
         for file, content in files.items():
             _add(archive, file, content)
-    digest = hashlib.sha256(layer.getvalue()).hexdigest()
+    pack_image(path, name, layer.getvalue(), {"Entrypoint": entrypoint})
+
+
+def pack_image(path: Path, name: str, layer: bytes, config_of: Mapping[str, object]) -> None:
+    """An image of one layer; `config_of` is what containers of it run, and with what."""
+    digest = hashlib.sha256(layer).hexdigest()
     settings = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
         "os": "linux",
-        "config": {"Entrypoint": entrypoint},
+        "config": dict(config_of),
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
     encoded = json.dumps(settings).encode()
@@ -180,7 +245,7 @@ def write_image(path: Path, name: str, files: Mapping[str, bytes], entrypoint: l
     manifest = [{"Config": config, "RepoTags": [name], "Layers": [f"{digest}/layer.tar"]}]
     with tarfile.open(path, "w") as archive:
         _add(archive, config, encoded)
-        _add(archive, f"{digest}/layer.tar", layer.getvalue())
+        _add(archive, f"{digest}/layer.tar", layer)
         _add(archive, "manifest.json", json.dumps(manifest).encode())
 
 
@@ -194,14 +259,12 @@ def _cni_folder() -> str | None:
     return next((one for one in _CNI_FOLDERS if Path(one, "bridge").exists()), None)
 
 
-def _mounts_below(folder: Path) -> list[str]:
-    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    return sorted((one for one in points if one.startswith(f"{folder}/")), reverse=True)
+def _path() -> str:
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
-def _run(*command: str, check: bool = True) -> str:
-    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": path})
-    if check and done.returncode != 0:
-        raise Missing(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout if done.returncode == 0 else ""
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": _path()})
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout

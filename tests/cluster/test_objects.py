@@ -1,6 +1,7 @@
 """A real API server, its admission and its controllers take the objects as they are meant."""
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,13 +106,15 @@ async def test_deleting_the_deployment_deletes_the_rest_but_the_volume(
     assert (await cluster.get(path_of(claim)))["metadata"]["name"] == "meshtui-models"
 
 
-async def test_kubectl_applies_the_printed_objects(use_cluster: Access, namespace: str) -> None:
+async def test_kubectl_applies_the_printed_objects(
+    use_cluster: Access, namespace: str, kubectl: Path
+) -> None:
     server = pod_server(namespace, **FULL)
     text = yaml.safe_dump_all(manifests(server), sort_keys=False)
-    base = ["kubectl", "--kubeconfig", use_cluster.kubeconfig, "--context", use_cluster.context]
+    access = ("--kubeconfig", use_cluster.kubeconfig, "--context", use_cluster.context)
     for mode in ("--dry-run=server", "--validate=strict"):
         done = subprocess.run(
-            [*base, "apply", mode, "-f", "-"], input=text, capture_output=True, text=True
+            [kubectl, *access, "apply", mode, "-f", "-"], input=text, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
     assert f"deployment.apps/{server.name} created" in done.stdout

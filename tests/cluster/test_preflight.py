@@ -198,7 +198,7 @@ async def test_the_command_prints_findings_and_nodes(
     def doctor(*words: str) -> subprocess.CompletedProcess[str]:
         program = str(Path(sys.executable).parent / "meshtui")
         command = [program, "doctor", "--connection", "gpu", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     done = doctor()
     assert done.returncode == 0, done.stdout + done.stderr
