@@ -25,6 +25,7 @@ from aiohttp import web
 TOKENS = {"hf_alice": "alice", "hf_bob": "bob"}
 _LARGE = re.compile(r"\.(safetensors|bin|gguf|onnx|h5)$")
 _BLOCK_BYTES = 64 * 1024
+_LOOPBACK = "127.0.0.1"
 
 
 @dataclass
@@ -82,8 +83,10 @@ def git_sha1(data: bytes) -> str:
 
 
 class HubServer:
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = _LOOPBACK) -> None:
+        """`host` is the address by which others know this machine, where those are not on it."""
         self._tls = tls
+        self._host = host
         self.repos: dict[str, Repo] = {}
         self.renamed: dict[str, str] = {}
         """Old names of repositories."""
@@ -128,10 +131,11 @@ class HubServer:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
+        listen = _LOOPBACK if self._host == _LOOPBACK else "0.0.0.0"
+        site = web.TCPSite(runner, listen, 0, ssl_context=self._tls)
         await site.start()
         scheme = "https" if self._tls else "http"
-        return f"{scheme}://127.0.0.1:{runner.addresses[0][1]}"
+        return f"{scheme}://{self._host}:{runner.addresses[0][1]}"
 
     # --- the API
 
