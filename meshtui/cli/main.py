@@ -16,13 +16,14 @@ from meshtui.cli import exit_codes
 
 _NOUNS = {
     "prompt": "send a prompt to a model and stream the answer to stdout",
+    "image": "make pictures from words, written to files",
     "server": "list, start, stop and inspect running engines",
     "runtime": "list, build and delete the engine stacks of this machine",
     "cache": "the models on disk: fetch, import, export, verify and delete them",
     "check": "tell whether a model runs, where, and in how much memory",
     "model": "well-known models, what they are for, and on which GPUs they run",
     "connection": "show where models may run, and which ones",
-    "doctor": "look whether servers can run on a connection's cluster",
+    "doctor": "look whether servers can run on this machine or on a cluster, and what to do",
     "endpoint": "switch the OpenAI-compatible endpoint for programs",
     "controller": "the background process that owns servers and downloads",
 }

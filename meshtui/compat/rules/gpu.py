@@ -20,7 +20,7 @@ def gpu(subject: Subject, setting: Setting) -> Iterator[Finding]:
     capability = setting.capability
     if setting.gpu is None or capability is None:
         return
-    yield from _driver(setting)
+    yield from driver(setting)
     floor = setting.vllm.minimum_capability
     version = setting.vllm_version or setting.vllm.version
     label = setting.gpu.label
@@ -44,7 +44,7 @@ def gpu(subject: Subject, setting: Setting) -> Iterator[Finding]:
         yield ok(RULE, f"{label}, compute capability {capability_text(capability)}")
 
 
-def _driver(setting: Setting) -> Iterator[Finding]:
+def driver(setting: Setting) -> Iterator[Finding]:
     """A driver runs programs of older CUDA versions, and those of newer minor ones of its own
     major version with less (CUDA Compatibility, "Minor Version Compatibility")."""
     if setting.driver_cuda is None or setting.runtime_cuda is None:
