@@ -1,6 +1,8 @@
 """File systems for tests: small ones that fill up, read-only ones, those that clone or overlay."""
 
+import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -28,6 +30,18 @@ def small_disk(place: Path, size_bytes: int) -> AbstractContextManager[Path]:
     return mounted(place, "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs")
 
 
+def fill(disk: Path) -> Path:
+    """Takes all room that is left there; gives the file that has it."""
+    filler = disk / "filler"
+    block = bytes(1 << 20)
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(block)
+            if os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize < len(block):
+                block = bytes(4096)
+    return filler
+
+
 @contextmanager
 def read_only(place: Path) -> Iterator[None]:
     """What is mounted there cannot be written to in the context."""
@@ -51,12 +65,19 @@ def overlay(lower: Path, work: Path) -> Iterator[Path]:
             yield place
 
 
+def sharing_blocks() -> list[str]:
+    """The file systems that can be made here and share blocks between files."""
+    known = Path("/proc/filesystems").read_text().split()
+    made = {system for system in ("xfs", "btrfs") if shutil.which(f"mkfs.{system}")}
+    return [system for system in sorted(made) if system in known and os.geteuid() == 0]
+
+
 @contextmanager
-def formatted(place: Path, image: Path, size_bytes: int, *make: str) -> Iterator[Path]:
-    """A disk in the file `image`, formatted by the command `make`."""
+def formatted(place: Path, image: Path, size_bytes: int, system: str) -> Iterator[Path]:
+    """A disk in the file `image` with that file system."""
     with image.open("wb") as file:
         file.truncate(size_bytes)
-    _run(*make, str(image))
+    _run(f"mkfs.{system}", "-q", str(image))
     with mounted(place, "-o", "loop", str(image)):
         yield place
 
