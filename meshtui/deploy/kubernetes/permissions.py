@@ -39,6 +39,12 @@ PERMISSIONS = (
     ),
     Permission(resource="jobs", group="batch", verbs=_KEEP, why="fetch models without a GPU"),
     Permission(
+        resource="pods/exec",
+        verbs=("get", "create"),
+        why="send models from this machine to a volume",
+        needed=False,
+    ),
+    Permission(
         resource="replicasets",
         group="apps",
         verbs=_SEE,
