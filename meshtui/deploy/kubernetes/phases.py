@@ -25,7 +25,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """A server as the cluster shows it. `since` is when this began (seconds since the epoch), as
     far as the cluster says. An `explanation` beside a phase other than Failed is of something that
     the cluster goes on trying. `restarts` counts those of the newest pod; `previous` says that the
-    reason stands in the log of the container before this one."""
+    reason stands in the log of the container before this one. `run` names the newest run of the
+    engine, `runs` says whether it goes on."""
 
     phase: Phase
     message: str = ""
@@ -35,6 +36,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     node: str | None = None
     restarts: int = 0
     previous: bool = False
+    run: str | None = None
+    runs: bool = False
 
 
 def observe(deployment: Json | None, pods: Iterable[Json], events: Iterable[Json]) -> Observation:
@@ -71,6 +74,12 @@ def observe(deployment: Json | None, pods: Iterable[Json], events: Iterable[Json
     return Observation(phase=Phase.SCHEDULING, message="Waiting for the pod to be made")
 
 
+def observe_pod(pod: Json, events: Iterable[Json]) -> Observation:
+    """Where one pod is, also where it belongs to no server. `events` may be any of the
+    namespace."""
+    return _observe_pod(pod, _events_of(pod, events))
+
+
 def _observe_pod(pod: Json, events: Sequence[Json]) -> Observation:
     scheduled = _condition(pod, "PodScheduled", status=None)
     if not pod["spec"].get("nodeName"):
@@ -85,7 +94,9 @@ def _observe_pod(pod: Json, events: Sequence[Json]) -> Observation:
         if "terminated" not in one.get("state", {}) or one["state"]["terminated"]["exitCode"]:
             return _observe_container(pod, one, events, running=Phase.FETCHING_MODEL)
     for one in status.get("containerStatuses", []):
-        return _observe_container(pod, one, events, running=Phase.STARTING)
+        seen = _observe_container(pod, one, events, running=Phase.STARTING)
+        run, runs = one.get("containerID") or None, "running" in one.get("state", {})
+        return msgspec.structs.replace(seen, run=run, runs=runs)
     return _of(pod, Phase.SCHEDULING, "Placed; the node takes over", since=_time(scheduled))
 
 
