@@ -19,6 +19,7 @@ from meshtui.compat.sources.folder import (
     subject_of_folder,
 )
 from meshtui.compat.sources.hub import WANTED, subject_of_look
+from meshtui.controller.check_cluster import ClusterGpus, machine_of
 from meshtui.controller.check_kept import Kept
 from meshtui.controller.check_measured import Measuring
 from meshtui.controller.check_place import PlannedRuntime, runtime_for
@@ -26,6 +27,7 @@ from meshtui.deploy.installers import environment_python
 from meshtui.domain.check import CheckReport, CheckWishes
 from meshtui.domain.connection import Connection, EnabledModel
 from meshtui.domain.errors import InvalidInput, MeshtuiError, Unavailable
+from meshtui.domain.execution import KubernetesExecution
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import RuntimeDefinition, RuntimeStatus
 from meshtui.domain.text import one_line
@@ -64,6 +66,7 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     connections: Callable[[], Mapping[str, Connection]]
     runtimes: Callable[[], list[RuntimeStatus]]
     definitions: Callable[[], Mapping[str, RuntimeDefinition]]
+    executions: Callable[[], Mapping[str, KubernetesExecution]]
 
 
 class Checks:
@@ -84,6 +87,7 @@ class Checks:
         )
         self._machine = functools.cache(detect)
         self._gpus: tuple[float, GpusHere] | None = None
+        self._clusters = ClusterGpus()
         self._looking: asyncio.Task[GpusHere] | None = None
 
     async def close(self) -> None:
@@ -103,12 +107,18 @@ class Checks:
         self, model: str, wishes: CheckWishes, machine: Machine, here: GpusHere
     ) -> CheckReport:
         connection, enabled = self._connection(model, wishes)
+        execution = self._around.executions().get(connection.execution)
+        there = None if execution is None else await self._clusters.look(execution)
+        if execution is not None and there is not None:
+            machine, here = machine_of(there, execution), there.gpus
         planned = self._runtime(connection, wishes, machine, here)
         place = Place(
             runtime=planned.status,
-            built=planned.built,
+            built=planned.built or execution is not None,
             machine=machine,
             here=here,
+            pod_gpus=None if execution is None else execution.gpus,
+            told=there.findings if there is not None and wishes.gpu is None else (),
             enabled=enabled,
             choice=connection.engine_completion,
             seen=self.measured.find,

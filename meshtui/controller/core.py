@@ -89,6 +89,7 @@ class Core:
                 connections=lambda: self.connections,
                 runtimes=lambda: self.runtimes.list(),
                 definitions=lambda: settings.runtime_definitions,
+                executions=lambda: settings.executions.objects,
             ),
         )
         self.before_start = BeforeStart(self.catalogue, self.servers, self.checks)

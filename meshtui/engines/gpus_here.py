@@ -58,20 +58,45 @@ def parse_gpus(output: str) -> list[GpuHere]:
             reserved = int(parts[3]) * _MIB if parts[3].isdigit() else 0
         except (ValueError, IndexError):
             continue
-        try:
-            spec = find_gpu(name)
-        except NotFound:
-            spec = None
-        if spec is None or abs(spec.memory_bytes - total) > total // 10:
-            spec = GpuSpec(
-                name="here",
-                label=one_line(name, 60).removeprefix("NVIDIA "),
-                memory_bytes=total - reserved,
-                capability=capability,
-                source="the driver",
-            )
-        found.append(GpuHere(spec=spec, free_bytes=max(0, spec.memory_bytes - used)))
+        spec = spec_of(
+            name,
+            total_bytes=total,
+            capability=capability,
+            source="the driver",
+            reserved_bytes=reserved,
+        )
+        if spec is not None:
+            found.append(GpuHere(spec=spec, free_bytes=max(0, spec.memory_bytes - used)))
     return found
+
+
+def spec_of(
+    name: str,
+    *,
+    total_bytes: int | None,
+    capability: int | None,
+    source: str,
+    reserved_bytes: int = 0,
+) -> GpuSpec | None:
+    """The GPU of that name as the catalogue has it, unless what was seen of its memory is another
+    size; else what was seen. None where neither says enough."""
+    try:
+        known = find_gpu(name)
+    except NotFound:
+        known = None
+    if known is not None and (
+        total_bytes is None or abs(known.memory_bytes - total_bytes) <= total_bytes // 10
+    ):
+        return known
+    if total_bytes is None or capability is None:
+        return None
+    return GpuSpec(
+        name="here",
+        label=one_line(name, 60).removeprefix("NVIDIA "),
+        memory_bytes=total_bytes - reserved_bytes,
+        capability=capability,
+        source=source,
+    )
 
 
 def parse_cuda(output: str) -> str | None:

@@ -40,7 +40,7 @@ def judge_nodes(
                 )
             )
         return found
-    fitting = [node for node in usable if _reason_against(node, execution) is None]
+    fitting = [node for node in usable if takes_pods(node, execution)]
     if not fitting:
         reasons = "; ".join(f"{node.name}: {_reason_against(node, execution)}" for node in usable)
         found.append(
@@ -80,6 +80,11 @@ def judge_nodes(
             )
         )
     return found
+
+
+def takes_pods(node: GpuNode, execution: KubernetesExecution) -> bool:
+    """Whether the scheduler may put a pod there, sooner or later."""
+    return node.advertised and _reason_against(node, execution) is None
 
 
 def _reason_against(node: GpuNode, execution: KubernetesExecution) -> str | None:

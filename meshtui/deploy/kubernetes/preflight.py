@@ -14,6 +14,7 @@ import msgspec
 from meshtui.deploy.kubernetes.api import Cluster, Json
 from meshtui.deploy.kubernetes.errors import ClusterError
 from meshtui.deploy.kubernetes.findings import blocker, ok
+from meshtui.deploy.kubernetes.gpu_view import look_at_gpu_nodes
 from meshtui.deploy.kubernetes.namespace_fit import (
     dry_run,
     limits,
@@ -22,8 +23,7 @@ from meshtui.deploy.kubernetes.namespace_fit import (
     references,
     storage,
 )
-from meshtui.deploy.kubernetes.node_fit import judge_nodes
-from meshtui.deploy.kubernetes.nodes import GpuNode, gpu_nodes
+from meshtui.deploy.kubernetes.nodes import GpuNode
 from meshtui.deploy.kubernetes.permissions import PERMISSIONS, Permission
 from meshtui.domain.execution import KubernetesExecution
 from meshtui.domain.finding import Finding, Level
@@ -33,7 +33,6 @@ _OLDEST_MINOR = 27
 _LARGEST_SKEW_S = 60.0
 _AUTHORIZATION = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _IDENTITY = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-_PAGE = "500"
 
 _log = logging.getLogger(__name__)
 
@@ -55,11 +54,11 @@ async def preflight(cluster: Cluster, execution: KubernetesExecution) -> Preflig
         reached = await _reach(cluster)
     except ClusterError as error:
         return Preflight((_refused("cluster-reach", error),))
-    nodes, node_findings = await _nodes(cluster, execution)
+    view = await look_at_gpu_nodes(cluster, execution)
     checks: list[Callable[[Cluster, KubernetesExecution], Awaitable[list[Finding]]]] = [
         _identity,
         namespace,
-        _permissions,
+        permissions,
         storage,
         references,
         quotas,
@@ -67,14 +66,14 @@ async def preflight(cluster: Cluster, execution: KubernetesExecution) -> Preflig
         dry_run,
     ]
     found = await asyncio.gather(*(_guarded(check, cluster, execution) for check in checks))
-    findings = [*reached, *found[0], *found[1], *found[2], *node_findings]
+    findings = [*reached, *found[0], *found[1], *found[2], *view.findings]
     for more in found[3:]:
         findings += more
     findings += [
         Finding(rule="gpu-count", level=Level.WARNING, message=warning)
         for warning in execution.warnings
     ]
-    return Preflight(tuple(findings), nodes)
+    return Preflight(tuple(findings), view.nodes)
 
 
 async def _guarded(
@@ -137,8 +136,8 @@ async def _identity(cluster: Cluster, execution: KubernetesExecution) -> list[Fi
     return found
 
 
-async def _permissions(cluster: Cluster, execution: KubernetesExecution) -> list[Finding]:
-    """Each verb on each resource, one by one."""
+async def permissions(cluster: Cluster, execution: KubernetesExecution) -> list[Finding]:
+    """Each verb on each resource, one by one; one finding where all are there."""
     wanted = [(permission, verb) for permission in PERMISSIONS for verb in permission.verbs]
     allowed = await asyncio.gather(
         *(_is_allowed(cluster, execution.namespace, one, verb) for one, verb in wanted)
@@ -178,39 +177,6 @@ async def _is_allowed(cluster: Cluster, namespace: str, permission: Permission, 
     }
     answer = await cluster.create(_AUTHORIZATION, review)
     return bool(answer["status"]["allowed"])
-
-
-async def _nodes(
-    cluster: Cluster, execution: KubernetesExecution
-) -> tuple[tuple[GpuNode, ...], list[Finding]]:
-    try:
-        all_nodes = await _all(cluster, "/api/v1/nodes")
-    except ClusterError as error:
-        return (), [
-            Finding(
-                rule="gpu-nodes",
-                level=Level.WARNING,
-                message=f"GPUs are not known beforehand: {error.message}",
-                fix="Servers can run all the same; the scheduler says where not.",
-            )
-        ]
-    try:
-        pods: list[Json] | None = await _all(cluster, "/api/v1/pods")
-    except ClusterError:
-        pods = None
-    nodes = gpu_nodes(all_nodes, pods)
-    return nodes, judge_nodes(nodes, len(all_nodes), execution)
-
-
-async def _all(cluster: Cluster, path: str) -> list[Json]:
-    found: list[Json] = []
-    query = {"limit": _PAGE}
-    while True:
-        page = await cluster.get(path, **query)
-        found += page["items"]
-        query["continue"] = page["metadata"].get("continue", "")
-        if not query["continue"]:
-            return found
 
 
 def _refused(rule: str, error: ClusterError) -> Finding:

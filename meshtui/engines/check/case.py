@@ -10,6 +10,7 @@ from meshtui.compat.subject import Subject
 from meshtui.domain.check import CheckWishes
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.errors import InvalidInput, Unavailable
+from meshtui.domain.finding import Finding
 from meshtui.domain.memory import GpuSpec
 from meshtui.domain.runtime import Package, RuntimeStatus
 from meshtui.domain.task import CHAT, EngineChoice, Task
@@ -30,7 +31,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model would run. `runtime` has the packages that are installed, or (not `built`)
     those that its definition asks for. `enabled` are the settings of the connection that enables
     the model, where one does; `choice` is that connection's `engine.completion`. `seen` finds what
-    servers logged; `exact` is what the runtime's own vLLM says, or why it says nothing."""
+    servers logged; `exact` is what the runtime's own vLLM says, or why it says nothing. For pods,
+    `pod_gpus` is how many GPUs one has, and `told` what is to be said of the nodes."""
 
     runtime: RuntimeStatus
     built: bool = True
@@ -40,6 +42,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     choice: EngineChoice = EngineChoice.AUTO
     seen: Callable[[MeasuredCase], Measured | None] = lambda case: None
     exact: ExactAnswer | Unavailable | None = None
+    pod_gpus: int | None = None
+    told: tuple[Finding, ...] = ()
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +145,8 @@ def _gpus(wishes: CheckWishes, place: Place, ranks: int) -> tuple[GpuSpec | None
 def _seen(wishes: CheckWishes, place: Place, on_cpu: bool) -> int | None:
     if wishes.gpus is not None:
         return wishes.gpus
+    if place.pod_gpus is not None and wishes.gpu is None:
+        return place.pod_gpus
     if wishes.gpu is not None or on_cpu or not place.here.gpus:
         return None
     return len(place.here.gpus)

@@ -219,6 +219,8 @@ def _notes(case: Case, found: Fit) -> tuple[str, ...]:
         notes.append(f"The memory of {found.gpu.label} is not from a real device.")
     if case.simulated:
         notes.append("The GPU is one of the catalogue; none was looked at.")
+    elif case.place.pod_gpus is not None:
+        notes.append("The GPU is that of a node of the cluster; a pod has it to itself.")
     elif case.free_bytes is not None:
         notes.append(f"{case.free_bytes / GIB:.1f} GiB of the GPU are free now.")
     return tuple(notes)

@@ -37,7 +37,7 @@ def check(known: Known, wishes: CheckWishes, place: Place) -> CheckReport:
         found = [_softened(one) if one.rule in _OF_VLLM else one for one in found]
     found += of_engine
     judged, of_memory, enough = _memory(known, case)
-    found += [*of_memory, *_exact(case, judged)]
+    found += [*of_memory, *case.place.told, *_exact(case, judged)]
     found.append(_runtime(case))
     verdict = _verdict(found, telling)
     configuration = None if subject.broken_configuration else subject.configuration
