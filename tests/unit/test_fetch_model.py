@@ -9,8 +9,10 @@ from pathlib import Path
 from meshtui.cache.checksums import read_checksums
 from meshtui.cache.names import folder_name
 from meshtui.cache.store import ModelStore
+from meshtui.deploy.kubernetes.delivery_fetch import FetchExit
 from meshtui.domain.model_ref import ModelRef
 from meshtui.serving import fetch_model
+from meshtui.settings.shipped import toml_data
 from tests.hub_server import Fault, HubServer
 
 
@@ -34,6 +36,13 @@ async def run(hub: HubServer, target: Path, *, token: str = "") -> tuple[int, st
     said, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, said.decode()
+
+
+def test_both_sides_mean_the_same_by_a_status() -> None:
+    for known in FetchExit:
+        assert getattr(fetch_model, known.name) == known
+    lasting = toml_data("kubernetes/defaults.toml")["fetch"]["lasting_failures"]
+    assert lasting == [FetchExit.BAD_TOKEN, FetchExit.GATED, FetchExit.NOT_THERE, FetchExit.NO_ROOM]
 
 
 async def test_a_model_is_fetched_once_however_many_ask(tmp_path: Path) -> None:

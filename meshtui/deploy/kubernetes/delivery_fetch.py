@@ -3,6 +3,7 @@ no server and goes on without us; whoever comes later waits for the same one."""
 
 import asyncio
 import contextlib
+import enum
 import re
 from collections.abc import Callable
 
@@ -25,12 +26,22 @@ from meshtui.domain.errors import (
     StartFailed,
 )
 from meshtui.domain.text import one_line
-from meshtui.serving import fetch_model
 
 _PROGRESS = re.compile(rb"(\d+) of (\d+) files, (\d+) of (\d+) bytes")
 _CLAIM = "meshtui.io/claim-uid"
 # How often a Job is made anew that somebody deletes.
 _ATTEMPTS = 3
+
+
+class FetchExit(enum.IntEnum):
+    """How the script in the pod ends (`meshtui/serving/fetch_model.py`)."""
+
+    BAD_TOKEN = 64
+    GATED = 65
+    NOT_THERE = 66
+    NO_ROOM = 67
+    UNREACHABLE = 68
+    DAMAGED = 69
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -212,33 +223,33 @@ def _failure(server: PodServer, seen: SeenJob) -> MeshtuiError:
     words = one_line(lines[-1], 500) if lines else ""
     model = server.model
     match ended.get("exitCode"):
-        case fetch_model.BAD_TOKEN:
+        case FetchExit.BAD_TOKEN:
             return BadToken(
                 f"The Hub does not accept the token that fetches {model}: {words}",
                 hint="Look at the access token of the connection.",
             )
-        case fetch_model.GATED:
+        case FetchExit.GATED:
             return GatedModel(
                 f"{model} is gated, and the token's user has not accepted its terms. {words}",
                 hint="Accept them on the model's page, and set the connection's access token.",
             )
-        case fetch_model.NOT_THERE:
+        case FetchExit.NOT_THERE:
             return ModelNotOnHub(
                 f"The Hub has no {model}, or the token may not see it. {words}",
                 hint="Look at the name, the revision and the connection's access token.",
             )
-        case fetch_model.NO_ROOM:
+        case FetchExit.NO_ROOM:
             return NoRoom(
                 f"The volume has no room for {model}. {words}",
                 hint="Make the claim larger, or delete models on it that nobody needs.",
             )
-        case fetch_model.UNREACHABLE:
+        case FetchExit.UNREACHABLE:
             return HubUnreachable(
                 f"The pod that fetches {model} does not reach the Hub. {words}",
                 hint="Set the proxy of the execution config, or have this machine send the model: "
                 "model.delivery = managed-cache in the connection's properties.",
             )
-        case fetch_model.DAMAGED:
+        case FetchExit.DAMAGED:
             return BrokenDownload(
                 f"What came of {model} is damaged. {words}",
                 hint="Try again; if it stays, the volume's disk or something on the way is broken.",
