@@ -1,17 +1,20 @@
 """A small real program that behaves like vLLM, for tests in which vLLM would be too slow.
 
 `python tests/fake_engine.py --port PORT [...]` prints vLLM's start-up log in phases, then answers
-`/health`, `/v1/models`, `/v1/chat/completions` (streamed or not) and `/fake/state`. It shows
-every bad habit of real engines on demand: ignoring SIGTERM, leaving processes behind,
-crashing anywhere, chattering, hostile text. The standard library only, so it starts at once.
+`/health`, `/v1/models`, `/v1/chat/completions` (streamed or not), `/v1/embeddings`, `/v1/rerank`,
+`/v1/score`, `/classify` and `/fake/state`. It shows every bad habit of real engines on demand:
+ignoring SIGTERM, leaving processes behind, crashing anywhere, chattering, hostile text. The
+standard library only, so it starts at once.
 """
 
 import argparse
 import asyncio
+import base64
 import json
 import multiprocessing.shared_memory
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -76,6 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-health", action="store_true", help="never say that it is ready")
     parser.add_argument("--tokens", type=int, default=16, help="length of every answer")
     parser.add_argument("--rate", type=float, default=0.0, help="tokens per second; 0: no limit")
+    parser.add_argument("--pooling-s", type=float, default=0.0, help="time for each such answer")
     parser.add_argument("--text", choices=("words", "paris", "hostile"), default="paris")
     parser.set_defaults(ignore_sigterm="starting")
     return parser.parse_args()
@@ -158,6 +162,8 @@ class Engine:
             send(writer, 200, json.dumps({"object": "list", "data": models}).encode())
         elif path == "/v1/chat/completions":
             await self.chat(json.loads(body), reader, writer)
+        elif path in POOLING:
+            await self.pooling(path, json.loads(body), reader, writer)
         else:
             send(writer, 404, b'{"detail":"Not Found"}')
 
@@ -185,6 +191,35 @@ class Engine:
             await self.stream(count, finish, request, reader, writer)
         finally:
             self.running -= 1
+
+    async def pooling(
+        self,
+        path: str,
+        request: dict[str, Any],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        texts = request.get("input", request.get("documents", request.get("text_2")))
+        texts = [texts] if isinstance(texts, str) else texts
+        longest = max(map(len, texts))
+        if longest > self.options.context and "truncate_prompt_tokens" not in request:
+            message = f"This model's maximum context length is {self.options.context} tokens."
+            error = {"message": message, "type": "BadRequestError", "param": None, "code": 400}
+            return send(writer, 400, json.dumps({"error": error}).encode())
+        self.running += 1
+        gone = asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait({gone}, timeout=self.options.pooling_s)
+            if gone.done():
+                self.aborted += 1
+                raise ConnectionResetError
+        finally:
+            self.running -= 1
+            gone.cancel()
+            await asyncio.wait({gone})
+        answer = {"model": self.options.model, "usage": usage(0)}
+        answer |= POOLING[path](request, texts)
+        send(writer, 200, json.dumps(answer).encode())
 
     async def stream(
         self,
@@ -244,6 +279,62 @@ class Engine:
 
     def head(self, kind: str) -> dict[str, Any]:
         return {"id": "chatcmpl-fake", "object": kind, "created": 1, "model": self.options.model}
+
+
+def vector(text: str) -> list[float]:
+    """Texts with the same letters are near to each other."""
+    counts = [float(text.lower().count(letter)) for letter in "aeinrst"]
+    length = sum(count * count for count in counts) ** 0.5 or 1.0
+    return [count / length for count in counts]
+
+
+def nearness(query: str, text: str) -> float:
+    return sum(a * b for a, b in zip(vector(query), vector(text), strict=True))
+
+
+def embeddings(request: dict[str, Any], texts: list[str]) -> dict[str, Any]:
+    items = []
+    for index, text in enumerate(texts):
+        numbers: Any = vector(text)[: request.get("dimensions")]
+        if request.get("encoding_format") == "base64":
+            numbers = base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+        items.append({"object": "embedding", "index": index, "embedding": numbers})
+    return {"object": "list", "data": items}
+
+
+def ranking(request: dict[str, Any], texts: list[str]) -> dict[str, Any]:
+    found = [
+        {
+            "index": i,
+            "document": {"text": text},
+            "relevance_score": nearness(request["query"], text),
+        }
+        for i, text in enumerate(texts)
+    ]
+    found.sort(key=lambda item: -item["relevance_score"])
+    return {"results": found[: request.get("top_n") or None]}
+
+
+def scores(request: dict[str, Any], texts: list[str]) -> dict[str, Any]:
+    found = [nearness(request["text_1"], text) for text in texts]
+    return {"data": [{"object": "score", "index": i, "score": s} for i, s in enumerate(found)]}
+
+
+def classes(_request: dict[str, Any], texts: list[str]) -> dict[str, Any]:
+    items = []
+    for index, text in enumerate(texts):
+        good = 0.75 if "good" in text else 0.25
+        label = "LABEL_1" if good > 0.5 else "LABEL_0"
+        items.append({"index": index, "label": label, "probs": [1 - good, good], "num_classes": 2})
+    return {"data": items}
+
+
+POOLING = {
+    "/v1/embeddings": embeddings,
+    "/v1/rerank": ranking,
+    "/v1/score": scores,
+    "/classify": classes,
+}
 
 
 def usage(completion: int) -> dict[str, int]:

@@ -25,6 +25,7 @@ from meshtui.controller.gateway import Gateway
 from meshtui.controller.model_search import ModelSearch
 from meshtui.controller.notices import Notices
 from meshtui.controller.parts import MakeManagers, Runtimes, Servers
+from meshtui.controller.pooling import Pooling
 from meshtui.controller.runs import Runs
 from meshtui.domain.connection import Connection
 from meshtui.domain.controller import (
@@ -122,6 +123,7 @@ class Core:
             recorded=self._run_recorded,
             crash_explanation=self._last_words,
         )
+        self.pooling = Pooling(catalogue=self.catalogue, servers=self.servers, session=self.session)
         self.gateway = Gateway(
             catalogue=self.catalogue,
             servers=self.servers,
@@ -207,7 +209,7 @@ class Core:
 
     def _busy(self) -> list[str]:
         busy = []
-        streams = self.runs.active + self.gateway.active
+        streams = self.runs.active + self.gateway.active + self.pooling.active
         if streams:
             busy.append("1 answer is streaming" if streams == 1 else f"{streams} answers stream")
         for runtime in self.runtimes.list():

@@ -2,8 +2,9 @@
 
 A model's id is `org/name[@revision]`; where several connections enable it, the connection and a
 slash stand before it (which is always allowed). `/v1/models` lists the ids to use. A request
-starts its server and waits for it. What the request leaves open is taken from the enabled
-model's generation parameters. Closing the connection cancels in the engine.
+starts its server and waits for it; a model whose task does not fit is refused before. What a
+prompt leaves open is taken from the enabled model's generation parameters. Closing the connection
+cancels in the engine.
 """
 
 import logging
@@ -15,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from meshtui.controller.catalogue import Catalogue, Choice
+from meshtui.controller.fitting import check_fits
 from meshtui.controller.http import Handler, is_gone, too_large
 from meshtui.controller.openai_shapes import (
     DONE,
@@ -29,12 +31,21 @@ from meshtui.controller.openai_shapes import (
 from meshtui.controller.parts import Servers
 from meshtui.controller.runs import parameters_body, target_of
 from meshtui.domain.errors import EngineError, InvalidInput, MeshtuiError
+from meshtui.domain.task import Ability, Engine
 from meshtui.engines.registry import adapter
 from meshtui.inference.chat import Target, error_page, open_chat
 from meshtui.inference.relay import open_relay, relayed
 
 _LOGGER = logging.getLogger(__name__)
-_CHAT_PATH = "/v1/chat/completions"
+_ROUTES = {
+    "/v1/chat/completions": Ability.CHAT,
+    "/v1/completions": Ability.CHAT,
+    "/v1/embeddings": Ability.EMBED,
+    "/v1/rerank": Ability.RERANK,
+    "/v1/score": Ability.RERANK,
+    "/v1/classify": Ability.CLASSIFY,
+    "/v1/images/generations": Ability.IMAGE,
+}
 
 
 class Gateway:
@@ -58,7 +69,8 @@ class Gateway:
         app.router.add_get("/v1/models", self._models)
         # Ids hold slashes.
         app.router.add_get("/v1/models/{id:.+}", self._model)
-        app.router.add_post(_CHAT_PATH, self._chat)
+        for path in _ROUTES:
+            app.router.add_post(path, self._ask)
 
     async def _models(self, request: web.Request) -> web.Response:
         return json_response(self._listed(self._catalogue.by_id()))
@@ -72,16 +84,22 @@ class Gateway:
         models = ((name, choice.connection.name) for name, choice in choices.items())
         return model_list(models, self._started_at)
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        asked = _request_body(await request.read())
-        choice = self._catalogue.find_by_id(asked["model"])
+    async def _ask(self, request: web.Request) -> web.StreamResponse:
+        ability = _ROUTES[request.path]
+        body = _request_body(await request.read())
+        choice = self._catalogue.find_by_id(body["model"])
+        check_fits(choice, ability, self._catalogue)
+        if ability is Ability.CHAT:
+            body = _with_defaults(body, choice)
         self.active += 1
         try:
             ready = await self._servers.ready(choice.connection, choice.enabled, lambda _: None)
-            body = _with_defaults(asked, choice)
             target = target_of(ready)
             with self._servers.lease(ready.server_id):
-                if adapter(ready.engine).speaks_openai:
+                speaks = adapter(ready.engine)
+                if request.path not in speaks.paths:
+                    raise _no_route(request.path, ready.engine)
+                if speaks.speaks_openai:
                     return await self._relay(request, target, body)
                 if body.get("stream"):
                     return await self._translate(request, target, body)
@@ -92,11 +110,14 @@ class Gateway:
     async def _relay(
         self, request: web.Request, target: Target, body: dict[str, Any]
     ) -> web.StreamResponse:
-        async with open_relay(self._session(), target, _CHAT_PATH, body) as upstream:
+        speaks = adapter(target.engine)
+        path = speaks.paths[request.path]
+        async with open_relay(self._session(), target, path, body) as upstream:
             if upstream.status != 200:
                 page = await error_page(upstream)
-                error = adapter(target.engine).error(upstream.status, page)
-                return json_response(error, upstream.status)
+                if upstream.status == 404 and b'"error"' not in page:
+                    raise _no_route(request.path, target.engine)
+                return json_response(speaks.error(upstream.status, page), upstream.status)
             if not body.get("stream"):
                 data = b"".join([piece async for piece in relayed(upstream)])
                 return web.Response(body=data, content_type="application/json")
@@ -152,6 +173,13 @@ async def errors_as_openai(request: web.Request, handler: Handler) -> web.Stream
         if not isinstance(error, MeshtuiError):
             _LOGGER.exception("%s %s failed", request.method, request.path)
         return error_response(error)
+
+
+def _no_route(path: str, engine: Engine) -> InvalidInput:
+    return InvalidInput(
+        f"{engine.label}, which serves this model, does not answer {path}.",
+        hint="Set another engine for the model, or a newer runtime.",
+    )
 
 
 def _request_body(data: bytes) -> dict[str, Any]:

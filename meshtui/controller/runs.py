@@ -10,6 +10,7 @@ import aiohttp
 
 from meshtui.controller.catalogue import Catalogue, Choice
 from meshtui.controller.explain import explanation_of
+from meshtui.controller.fitting import check_fits
 from meshtui.controller.inbox import Inbox
 from meshtui.controller.parts import ReadyServer, Servers
 from meshtui.controller.recorder import Recorder
@@ -29,6 +30,7 @@ from meshtui.domain.generation import (
     Usage,
 )
 from meshtui.domain.server import Explanation
+from meshtui.domain.task import Ability
 from meshtui.inference.chat import Target, open_chat
 from meshtui.settings.connections import wrong_parameter
 from meshtui.studio.history import History, new_run_id
@@ -121,7 +123,9 @@ class Runs:
         wrong = wrong_parameter(request.parameters)
         if wrong is not None:
             raise InvalidInput(f"The parameter {wrong[0]} {wrong[1]}.")
-        return self._catalogue.find(request.model, request.connection)
+        choice = self._catalogue.find(request.model, request.connection)
+        check_fits(choice, Ability.CHAT, self._catalogue)
+        return choice
 
     async def _work(self, choice: Choice, recorder: Recorder, inbox: Inbox) -> None:
         """One run from asking for the server to its end, whatever that is."""

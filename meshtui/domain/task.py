@@ -20,6 +20,27 @@ CHAT = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)
 POOLING = (Task.FEATURE_EXTRACTION, Task.TEXT_RANKING, Task.TEXT_CLASSIFICATION)
 
 
+class Ability(StrEnum):
+    """What can be asked of a model. A task gives one or more."""
+
+    CHAT = "chat"
+    EMBED = "embed"
+    RERANK = "rerank"
+    CLASSIFY = "classify"
+    IMAGE = "make pictures"
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Those whose models can do it. Embedders rank by how near the vectors are."""
+        return {
+            Ability.CHAT: CHAT,
+            Ability.EMBED: (Task.FEATURE_EXTRACTION,),
+            Ability.RERANK: (Task.TEXT_RANKING, Task.FEATURE_EXTRACTION),
+            Ability.CLASSIFY: (Task.TEXT_CLASSIFICATION,),
+            Ability.IMAGE: (Task.TEXT_TO_IMAGE,),
+        }[self]
+
+
 class Engine(StrEnum):
     """What serves a model."""
 

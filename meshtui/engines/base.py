@@ -108,10 +108,12 @@ class StreamTranslator(Protocol):
 
 class EngineAdapter(Protocol):
     """One engine's dialect. `speaks_openai`: its answers are what OpenAI's clients expect, byte by
-    byte, so that they may be handed on unread."""
+    byte, so that they may be handed on unread. `paths`: the routes for programs that it has, and
+    where it answers them."""
 
     engine: Engine
     speaks_openai: bool
+    paths: Mapping[str, str]
 
     def launch(self, request: LaunchRequest) -> Launch:
         """The command line and environment; raises `InvalidInput` for settings that the engine

@@ -38,6 +38,7 @@ class TransformersAdapter:
 
     engine = Engine.TRANSFORMERS
     speaks_openai = False
+    paths: Mapping[str, str] = {"/v1/chat/completions": "/v1/chat/completions"}
 
     def launch(self, request: LaunchRequest) -> Launch:
         enabled = request.enabled

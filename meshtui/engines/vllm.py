@@ -46,6 +46,15 @@ class VllmAdapter:
 
     engine = Engine.VLLM
     speaks_openai = True
+    # As of 0.32. What another release lacks, it answers with 404.
+    paths: Mapping[str, str] = {
+        "/v1/chat/completions": "/v1/chat/completions",
+        "/v1/completions": "/v1/completions",
+        "/v1/embeddings": "/v1/embeddings",
+        "/v1/rerank": "/v1/rerank",
+        "/v1/score": "/v1/score",
+        "/v1/classify": "/classify",
+    }
 
     def launch(self, request: LaunchRequest) -> Launch:
         enabled = request.enabled

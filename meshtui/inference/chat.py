@@ -89,7 +89,7 @@ class ChatStream:
         chunk = self._chunks.popleft()
         if "error" in chunk:
             await self.aclose()
-            raise _failure(chunk)
+            raise failure(chunk)
         return chunk
 
     async def _read(self) -> None:
@@ -177,7 +177,7 @@ async def _open(
         response.close()
         raise
     response.close()
-    raise _failure(speaks.error(response.status, refusal))
+    raise failure(speaks.error(response.status, refusal))
 
 
 async def ask(
@@ -217,7 +217,7 @@ async def error_page(response: aiohttp.ClientResponse) -> bytes:
     return body[:_MAX_ERROR_BYTES]
 
 
-def _failure(error: dict[str, Any]) -> RequestRefused | AnswerFailed:
+def failure(error: dict[str, Any]) -> RequestRefused | AnswerFailed:
     """Requests that are at fault are told from engines that are by the error's code."""
     code = error["error"].get("code")
     if isinstance(code, int) and code in (400, 404, 405, 413, 422):

@@ -174,7 +174,8 @@ async def test_errors_have_openais_shape(endpoint: EndpointStatus) -> None:
         ("POST", "/chat/completions", b"", 400, "not JSON"),
         ("POST", "/chat/completions", b'{"model": "no/such"}', 404, "not enabled"),
         ("GET", "/chat/completions", b"", 405, "Not Allowed"),
-        ("POST", "/embeddings", b"{}", 404, "There is no POST /v1/embeddings"),
+        ("POST", "/embeddings", b"{}", 400, "needs a model"),
+        ("POST", "/no/such", b"{}", 404, "There is no POST /v1/no/such"),
     ]
     async with aiohttp.ClientSession(headers=headers) as session:
         for method, path, body, status, says in asked:
