@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import sys
 
-from meshtui.cli import exit_codes
+from meshtui.cli import connection_edit, connection_models, exit_codes
 from meshtui.cli.command import Noun, print_json
 from meshtui.cli.text import table
 from meshtui.client import ControllerClient
@@ -19,6 +19,8 @@ def run(words: list[str]) -> int:
     noun.verb("list", _list, "all connections")
     show = noun.verb("show", _show, "one connection and its enabled models")
     show.add_argument("name", metavar="NAME")
+    connection_edit.add_verbs(noun)
+    connection_models.add_verbs(noun)
     rbac = noun.verb("rbac", _rbac, "print the Role that it needs on its cluster", connect=False)
     rbac.add_argument("name", metavar="NAME", help="a connection, or an execution config")
     whom = rbac.add_mutually_exclusive_group()

@@ -1,7 +1,14 @@
-"""Where models may run, with which stack, and which ones."""
+"""Where models may run, with which stack, and which ones.
+
+What is said of a field stands beside it: forms, commands, the JSON schema and the reference page
+all show it.
+"""
+
+from typing import Annotated
 
 import msgspec
 
+from meshtui.domain.described import says
 from meshtui.domain.generation import GenerationParameters
 from meshtui.domain.task import EngineChoice, Task
 
@@ -16,18 +23,36 @@ class EnabledModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     generation parameters. `extra_engine_args` are passed to the engine's command line as they are.
     """
 
-    model: str
-    task: Task = Task.TEXT_GENERATION
-    display_name: str | None = None
-    max_tokens: int | None = None
-    quantization: str | None = None
-    tensor_parallel_size: int = 1
-    engine: EngineChoice | None = None
-    idle_timeout_s: float = DEFAULT_IDLE_TIMEOUT_S
-    generation: GenerationParameters = GenerationParameters()
-    extra_engine_args: tuple[str, ...] = ()
-    engine_environment: dict[str, str] = {}
-    trust_remote_code: bool = False
+    model: Annotated[str, says("The model on the Hub: org/name or org/name@revision.")]
+    task: Annotated[Task, says("What the model is for: the Hub's pipeline tag.")] = (
+        Task.TEXT_GENERATION
+    )
+    display_name: Annotated[str | None, says("What the model is called in lists.")] = None
+    max_tokens: Annotated[
+        int | None, says("The context length in tokens; without it the model's own.")
+    ] = None
+    quantization: Annotated[
+        str | None,
+        says("How weights are quantized while they load (fp8, bitsandbytes); "
+             "a quantized checkpoint needs none."),
+    ] = None  # fmt: skip
+    tensor_parallel_size: Annotated[int, says("Over how many GPUs the model is split.")] = 1
+    engine: Annotated[
+        EngineChoice | None, says("The engine of this model, in place of engine.completion.")
+    ] = None
+    idle_timeout_s: Annotated[
+        float, says("Seconds without a request after which the server stops; 0 means never.")
+    ] = DEFAULT_IDLE_TIMEOUT_S
+    generation: Annotated[
+        GenerationParameters, says("How to generate where a prompt does not say.")
+    ] = GenerationParameters()
+    extra_engine_args: Annotated[
+        tuple[str, ...], says("Further words for the engine's command line, as they are.")
+    ] = ()
+    engine_environment: Annotated[dict[str, str], says("Environment variables of the engine.")] = {}
+    trust_remote_code: Annotated[
+        bool, says("Run Python code from the model's repository; only for authors you trust.")
+    ] = False
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,13 +62,29 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `access_token` is a reference such as `env:HF_TOKEN`, never a token.
     """
 
-    name: str
-    execution: str = "local"
-    runtime: str | None = None
-    access_token: str | None = None
-    use_managed_cache: bool = True
-    enabled_models: tuple[EnabledModel, ...] = ()
-    properties: dict[str, str] = {}
+    name: Annotated[str, says("The connection's name, which is its file's name, too.")]
+    execution: Annotated[
+        str, says("Where servers run: local, or the name of an execution config of a cluster.")
+    ] = "local"
+    runtime: Annotated[
+        str | None, says("The engine stack; without it gpu where this machine has one, else cpu.")
+    ] = None
+    access_token: Annotated[
+        str | None,
+        says("Where the Hub's access token is, never the token: env:NAME, hf:default, file:PATH "
+             "or keyring:SERVICE/USER."),
+    ] = None  # fmt: skip
+    use_managed_cache: Annotated[
+        bool,
+        says("Whether models come through this machine's model cache. Better off for a cluster "
+             "whose pods reach the Hub well: they fetch faster than this machine can send."),
+    ] = True  # fmt: skip
+    enabled_models: Annotated[tuple[EnabledModel, ...], says("What may be run here.")] = ()
+    properties: Annotated[
+        dict[str, str],
+        says("Settings by name: engine.completion (AUTO, VLLM or TRANSFORMERS), hub.endpoint, "
+             "hub.proxy, hub.ca_bundle, model.delivery, model.path, model.image; others are kept."),
+    ] = {}  # fmt: skip
 
     @property
     def engine_completion(self) -> EngineChoice:
