@@ -1,9 +1,10 @@
 """A conversation, how its answer is generated, and what comes back while it streams."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from meshtui.domain.described import says
 from meshtui.domain.server import Explanation, ServerStatus
 from meshtui.domain.task import Engine
 
@@ -21,11 +22,16 @@ class GenerationParameters(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     """How to generate. None means: whatever stands below decides (the enabled model's defaults,
     then the model's `generation_config.json`, then the engine)."""
 
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
+    max_tokens: Annotated[int | None, says("The most tokens of an answer.")] = None
+    temperature: Annotated[
+        float | None, says("How freely tokens are drawn; 0 always takes the likeliest.")
+    ] = None
+    top_p: Annotated[
+        float | None,
+        says("Draws from the likeliest tokens that hold this much of the probability."),
+    ] = None
+    seed: Annotated[int | None, says("Makes draws repeatable.")] = None
+    stop: Annotated[tuple[str, ...], says("Texts that end an answer.")] = ()
 
     def over(self, below: "GenerationParameters") -> "GenerationParameters":
         """These parameters, with what they leave open taken from `below`."""

@@ -1,10 +1,12 @@
 """Well-known models with what is worth knowing before one is enabled on a connection."""
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
 from meshtui.domain.connection import EnabledModel
+from meshtui.domain.described import says
 from meshtui.domain.task import Task
 
 # The classes of GPUs that presets have settings for, by the GB that their labels count.
@@ -39,11 +41,13 @@ class PresetSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Serving settings that fit on `gpus` GPUs labelled with `gpu_gb` GB each. `max_tokens` is the
     context length (None: the model's own)."""
 
-    gpu_gb: int
-    gpus: int = 1
-    max_tokens: int | None = None
-    quantization: str | None = None
-    kv_cache_dtype: str | None = None
+    gpu_gb: Annotated[int, says("GPUs of at least so many GB.")]
+    gpus: Annotated[int, says("How many of them.")] = 1
+    max_tokens: Annotated[
+        int | None, says("The context length in tokens; without it the model's own.")
+    ] = None
+    quantization: Annotated[str | None, says("How weights are quantized while they load.")] = None
+    kv_cache_dtype: Annotated[str | None, says("The type of the KV cache, as fp8.")] = None
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,19 +59,26 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `GPU_CLASSES_GB`); a class that is missing is too small, even eight of them.
     """
 
-    name: str
-    model: str
-    label: str = ""
-    purpose: Purpose
-    task: Task
-    licence: str = ""
-    gated: bool = False
-    parameters: int | None = None
-    active_parameters: int | None = None
-    capabilities: tuple[Capability, ...] = ()
-    trust_remote_code: bool = False
-    settings: tuple[PresetSettings, ...] = ()
-    source: str = ""
+    name: Annotated[str, says("The preset's name, which is its file's name, too.")]
+    model: Annotated[str, says("The model on the Hub: org/name or org/name@revision.")]
+    label: Annotated[str, says("What the model is called in lists.")] = ""
+    purpose: Annotated[Purpose, says("What it is good for.")]
+    task: Annotated[Task, says("What it is for: the Hub's pipeline tag.")]
+    licence: Annotated[str, says("The Hub's name of its licence.")] = ""
+    gated: Annotated[bool, says("Whether its terms must be accepted on the Hub first.")] = False
+    parameters: Annotated[int | None, says("How many parameters it has.")] = None
+    active_parameters: Annotated[
+        int | None, says("How many of them work on one token, where these are fewer.")
+    ] = None
+    capabilities: Annotated[tuple[Capability, ...], says("What it can do.")] = ()
+    trust_remote_code: Annotated[
+        bool, says("Whether it needs Python code from its repository.")
+    ] = False
+    settings: Annotated[
+        tuple[PresetSettings, ...],
+        says("Settings for classes of GPUs; a class that is missing is too small."),
+    ] = ()
+    source: Annotated[str, says("Where these facts are from.")] = ""
 
     def settings_for(self, gpu_gb: int) -> PresetSettings | None:
         """The settings for GPUs of that many GB: those of the largest class that is not larger;

@@ -1,10 +1,11 @@
 """The pinned engine stack that servers run on."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from meshtui.domain.described import says
 from meshtui.domain.server import Explanation
 
 
@@ -12,10 +13,13 @@ class OptionalRequirements(msgspec.Struct, frozen=True, kw_only=True):
     """Requirements that are added only where the processor has one of `cpu_flags`
     (as `/proc/cpuinfo` names them)."""
 
-    requirements: tuple[str, ...]
-    cpu_flags: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    reason_when_left_out: str = ""
+    requirements: Annotated[tuple[str, ...], says("PEP 508 strings that are added.")]
+    cpu_flags: Annotated[
+        tuple[str, ...],
+        says("Added only where the processor has one of these, as /proc/cpuinfo names them."),
+    ] = ()
+    overrides: Annotated[tuple[str, ...], says("As overrides of the runtime.")] = ()
+    reason_when_left_out: Annotated[str, says("What is said where they are left out.")] = ""
 
 
 class RuntimeDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,18 +30,24 @@ class RuntimeDefinition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     `extra_index_urls` and `extra_args` go to the installer. `environment` is set for the engine.
     """
 
-    name: str
-    description: str = ""
-    python: str = ">=3.10"
-    interpreter: str | None = None
-    requirements: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    optional: tuple[OptionalRequirements, ...] = ()
-    index_url: str | None = None
-    extra_index_urls: tuple[str, ...] = ()
-    extra_args: tuple[str, ...] = ()
-    environment: dict[str, str] = {}
-    disk_bytes: int = 0
+    name: Annotated[str, says("The runtime's name, which is its file's name, too.")]
+    description: Annotated[str, says("What it is for, in a sentence.")] = ""
+    python: Annotated[str, says("Which versions of Python it takes.")] = ">=3.10"
+    interpreter: Annotated[
+        str | None, says("The path of a Python to build it with, in place of a version.")
+    ] = None
+    requirements: Annotated[tuple[str, ...], says("What is installed: PEP 508 strings.")] = ()
+    overrides: Annotated[
+        tuple[str, ...], says("Requirements that replace what packages ask for.")
+    ] = ()
+    optional: Annotated[
+        tuple[OptionalRequirements, ...], says("Requirements for some processors only.")
+    ] = ()
+    index_url: Annotated[str | None, says("The package index, in place of the public one.")] = None
+    extra_index_urls: Annotated[tuple[str, ...], says("Further package indexes.")] = ()
+    extra_args: Annotated[tuple[str, ...], says("Further words for the installer.")] = ()
+    environment: Annotated[dict[str, str], says("Environment variables of engines.")] = {}
+    disk_bytes: Annotated[int, says("Bytes that it needs on disk; 0: not known.")] = 0
 
 
 class BuildPhase(StrEnum):

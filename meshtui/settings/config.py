@@ -2,10 +2,12 @@
 
 import math
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from meshtui.domain.connection import DEFAULT_IDLE_TIMEOUT_S, BrokenObject
+from meshtui.domain.described import says
 from meshtui.settings import toml_file
 from meshtui.settings.objects import Fingerprint
 from meshtui.settings.toml_file import Wrong
@@ -15,29 +17,39 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[endpoint]`: the OpenAI-compatible endpoint on 127.0.0.1. `on` is for the first start
     (later the last switch counts); `port` None: one that is free, kept from then on."""
 
-    on: bool = False
-    port: int | None = None
+    on: Annotated[
+        bool, says("Whether it is on at the first start; later the last switch counts.")
+    ] = False
+    port: Annotated[
+        int | None, says("Its port on 127.0.0.1; without it one that is free, kept from then on.")
+    ] = None
 
 
 class ServersConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[servers]`: `idle_timeout_s` is for enabled models that name none; 0 means never."""
 
-    idle_timeout_s: float = DEFAULT_IDLE_TIMEOUT_S
+    idle_timeout_s: Annotated[
+        float, says("Seconds without a request after which servers stop; 0 means never.")
+    ] = DEFAULT_IDLE_TIMEOUT_S
 
 
 class UsersConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[users]`: `admins` are login names; empty: everyone is an administrator. Others may
     download only models that are enabled on a connection."""
 
-    admins: tuple[str, ...] = ()
+    admins: Annotated[
+        tuple[str, ...], says("Login names of administrators; empty: everyone is one.")
+    ] = ()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All of `config.toml`."""
 
-    endpoint: EndpointConfig = EndpointConfig()
-    servers: ServersConfig = ServersConfig()
-    users: UsersConfig = UsersConfig()
+    endpoint: Annotated[EndpointConfig, says("The OpenAI-compatible endpoint for programs.")] = (
+        EndpointConfig()
+    )
+    servers: Annotated[ServersConfig, says("What holds for all servers.")] = ServersConfig()
+    users: Annotated[UsersConfig, says("Who may do what.")] = UsersConfig()
 
 
 class ConfigFile:
