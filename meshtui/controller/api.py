@@ -145,7 +145,8 @@ def _server_routes(table: web.RouteTableDef, core: Core) -> None:
 
         # Until the engine is started, the log is still that of the start before.
         waits = core.servers.get(server_id).phase in _BEFORE_THE_ENGINE
-        return await _log(request, path, is_over, only_new=waits and flag(request, "follow"))
+        async with core.servers.reading(server_id):
+            return await _log(request, path, is_over, only_new=waits and flag(request, "follow"))
 
 
 def _runtime_routes(table: web.RouteTableDef, core: Core) -> None:

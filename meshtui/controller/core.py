@@ -241,7 +241,8 @@ class Core:
     def server_changed(self, status: ServerStatus) -> None:
         self.hub.publish(ServerChanged(status))
         self.cache.entries.users_changed()
-        self.checks.measured.note(status, lambda: self.servers.log_path(status.id))
+        if status.place is None:  # what a cluster's GPUs hold says nothing of those here
+            self.checks.measured.note(status, lambda: self.servers.log_path(status.id))
 
     def server_removed(self, server_id: str) -> None:
         self.hub.publish(ServerRemoved(server_id))

@@ -6,6 +6,8 @@ import msgspec
 
 from meshtui.cache.store import ModelStore
 from meshtui.controller.parts import Managers, Surroundings
+from meshtui.deploy.everywhere import AllServers
+from meshtui.deploy.kubernetes.pod_manager import PodManager
 from meshtui.deploy.models import ModelShelf
 from meshtui.deploy.runtimes import RuntimeManager
 from meshtui.deploy.servers import ServerManager
@@ -16,7 +18,8 @@ from meshtui.settings.store import Settings
 
 
 def local_managers(settings: Settings, around: Surroundings) -> Managers:
-    """Servers as processes here, runtimes as virtual environments, models in the managed cache."""
+    """Servers as processes here and as pods on clusters, runtimes as virtual environments, models
+    in the managed cache."""
     # Asking the driver takes up to seconds, and the hardware stays what it is.
     hardware = functools.cache(detect)
 
@@ -30,7 +33,7 @@ def local_managers(settings: Settings, around: Surroundings) -> Managers:
         machine=machine,
     )
     models = ModelShelf(ModelStore(paths.models_dir()), download=around.download_model)
-    servers = ServerManager(
+    here = ServerManager(
         servers_dir=paths.servers_dir(),
         runtimes=runtimes,
         models=models,
@@ -38,4 +41,12 @@ def local_managers(settings: Settings, around: Surroundings) -> Managers:
         on_removed=around.server_removed,
         machine=machine,
     )
+    pods = PodManager(
+        pods_dir=paths.pods_dir(),
+        connections=lambda: settings.connections.all,
+        executions=lambda: settings.executions.objects,
+        on_change=around.server_changed,
+        on_removed=around.server_removed,
+    )
+    servers = AllServers(here, pods)
     return Managers(servers=servers, runtimes=runtimes, models=models, machine=machine)

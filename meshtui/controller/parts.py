@@ -2,7 +2,7 @@
 
 import builtins
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +37,7 @@ class ReadyServer(Protocol):
 
 
 class Servers(Protocol):
-    """Runs servers: `meshtui.deploy.servers.ServerManager`."""
+    """Runs servers: `meshtui.deploy.everywhere.AllServers`."""
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
@@ -55,6 +55,7 @@ class Servers(Protocol):
     async def remove(self, server_id: str) -> None: ...
     def lease(self, server_id: str) -> AbstractContextManager[object]: ...
     def log_path(self, server_id: str) -> Path: ...
+    def reading(self, server_id: str) -> AbstractAsyncContextManager[None]: ...
 
 
 class Runtimes(Protocol):

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from meshtui.domain.connection import Connection, EnabledModel
+from meshtui.domain.execution import KubernetesExecution
 from meshtui.domain.server import ServerStatus
 from meshtui.domain.task import Engine
 
@@ -16,12 +17,20 @@ KEY_NAME = "key"
 _log = logging.getLogger(__name__)
 
 
+class PodRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept of a server on a cluster, where all else about it stands. `is_made`: there is a
+    Deployment, so that what the cluster shows of it counts."""
+
+    execution: KubernetesExecution
+    is_made: bool = False
+
+
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A server as it is known to its controller, and to the next one.
 
     `nonce` names the newest start of an engine and is in its environment. `fallback` is the
     engine to try should the present one not start. `deadline` is when a start is given up, in
-    seconds since the epoch.
+    seconds since the epoch. `pod` is there for servers on a cluster only.
     """
 
     status: ServerStatus
@@ -33,6 +42,7 @@ class ServerRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     model_dir: str = ""
     deadline: float = 0.0
     grace_s: float = 0.0
+    pod: PodRecord | None = None
 
 
 def load_record(folder: Path) -> ServerRecord | None:

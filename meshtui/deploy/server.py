@@ -109,8 +109,9 @@ class Server:
         if current != last:
             self.change(phases=(*done, current))
 
-    def ready(self) -> None:
-        self.change(ready_at=time.time())
+    def ready(self, since: float | None = None) -> None:
+        """It answers from now on, or has done so since a moment before."""
+        self.change(ready_at=since or time.time())
         self.enter(Phase.READY)
 
     def over(self, explanation: Explanation | None, message: str = "") -> None:
@@ -130,6 +131,11 @@ class Server:
 
     def add_notice(self, notice: str) -> None:
         self.change(notices=(*self.status.notices, one_line(notice)))
+
+    def note(self, notice: str) -> None:
+        """As `add_notice`, for what may happen again and again: it stands there once."""
+        if one_line(notice) not in self.status.notices:
+            self.add_notice(notice)
 
     # -- changes
 
@@ -186,6 +192,16 @@ class Server:
     def touch(self) -> None:
         """Somebody is about to use it."""
         self._used()
+
+    @property
+    def is_busy(self) -> bool:
+        return self._active > 0
+
+    def used_elsewhere(self, at: float) -> None:
+        """Another controller told that it was used: the idle timeout counts from then on."""
+        if at > (self.status.last_used_at or 0.0):
+            self.change(last_used_at=at)
+            self._arm_idle()
 
     def _used(self) -> None:
         self.change(active_requests=self._active, last_used_at=time.time())

@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import aiohttp
@@ -21,8 +22,7 @@ from meshtui.deploy.runtime_types import RuntimeProvider
 from meshtui.deploy.server import Server
 from meshtui.deploy.starting import ChooseEngine, Explain, ModelProvider, Starter, base_url
 from meshtui.domain.connection import Connection, EnabledModel
-from meshtui.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
-from meshtui.domain.execution import LOCAL
+from meshtui.domain.errors import Conflict, NotFound, Unavailable
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.server import Phase, ServerStatus
 from meshtui.domain.task import Engine
@@ -145,6 +145,10 @@ class ServerManager:
         """The log of its newest start; beside it lies `engine.previous.log`."""
         return self._life(server_id).server.folder / LOG_NAME
 
+    def reading(self, server_id: str) -> AbstractAsyncContextManager[None]:
+        """While somebody reads that log, which grows by itself."""
+        return contextlib.nullcontext()
+
     def _life(self, server_id: str) -> Life:
         life = self._lives.get(server_id)
         if life is None:
@@ -192,13 +196,6 @@ class ServerManager:
         """Its life, begun where needed. Nothing is awaited, so two callers share one start."""
         if self._session is None:
             raise Unavailable("The controller is not open.")
-        if connection.execution != LOCAL:
-            raise InvalidInput(
-                f"The connection {connection.name} is for a cluster, where this version of meshtui "
-                "does not start servers itself.",
-                hint=f"`meshtui server manifest {enabled.model} --connection {connection.name}` "
-                "prints what `kubectl apply` starts.",
-            )
         key = server_id(connection.name, enabled.model)
         life = self._lives.get(key)
         if life is None:

@@ -85,6 +85,7 @@ class KubernetesExecution(
     `security` `restricted` passes the Pod Security level of that name, as the user 1000;
     `openshift` does, too, and leaves the user to the cluster. `storage` None: models are fetched
     into the pod, again with each start. `affinity` is the pod's, in the words of Kubernetes.
+    An engine that never became ready is started again `restarts` times, then given up.
     """
 
     name: Annotated[str, says("The execution config's name, which is its file's name, too.")]
@@ -136,6 +137,7 @@ class KubernetesExecution(
         says("The volume that holds models; without it they are fetched again with each start."),
     ] = None
     proxy: Annotated[Proxy | None, says("How pods reach the outside.")] = None
+    restarts: int = 3
 
     @property
     def warnings(self) -> tuple[str, ...]:

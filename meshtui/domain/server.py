@@ -54,13 +54,29 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     excerpt: str = ""
 
 
+class PodPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where on a cluster a server is. `context` None is the current one of the kubeconfig; `name`
+    is that of its objects; `restarts` counts those of the pod that is there now. `drift` is what
+    others changed of it, as `manager: field`; `trouble` is why all this may be out of date."""
+
+    context: str | None = None
+    namespace: str
+    name: str
+    pod: str | None = None
+    node: str | None = None
+    restarts: int = 0
+    drift: tuple[str, ...] = ()
+    trouble: str | None = None
+
+
 class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A server as everybody sees it.
 
     `phases` are those of the newest start, oldest first; the last one is the current phase.
     `engine_reason` says why this engine was chosen. `stops_at` is when the idle timeout will
     stop it (None: never, or busy). `memory_bytes` is resident memory of all its processes.
-    `command` is the effective command line; it holds no secret.
+    `command` is the effective command line; it holds no secret. `place` is there for servers on a
+    cluster only; an `explanation` before Failed is of something that the cluster goes on trying.
     """
 
     id: str
@@ -86,6 +102,7 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     explanation: Explanation | None = None
+    place: PodPlace | None = None
 
     @property
     def current(self) -> PhaseRecord | None:

@@ -45,6 +45,8 @@ def check_execution(execution: KubernetesExecution) -> None:
         raise Wrong("local is the name of this machine", at=("name",))
     if execution.gpus < 1:
         raise Wrong("must be at least 1", at=("gpus",))
+    if execution.restarts < 0:
+        raise Wrong("must be at least 0", at=("restarts",))
     _matches(_LABEL, execution.namespace, "a namespace", ("namespace",))
     for key in ("runtime_class", "service_account", "priority_class"):
         value = getattr(execution, key)

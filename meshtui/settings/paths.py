@@ -59,6 +59,11 @@ def servers_dir() -> Path:
     return _private(state_dir() / "servers")
 
 
+def pods_dir() -> Path:
+    """One folder a server on a cluster: what is known of it, and its log."""
+    return _private(state_dir() / "pods")
+
+
 def socket_path() -> Path:
     """The controller's Unix socket, in a folder that only this user can enter."""
     # Which folder it falls back to is nothing to be told in the middle of a screen.

@@ -1,7 +1,10 @@
 """Makes, scales and deletes servers on a cluster, beside others who may do so, too."""
 
+import base64
+import binascii
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -18,7 +21,7 @@ from meshtui.deploy.kubernetes.objects import (
     secret,
     service,
 )
-from meshtui.deploy.kubernetes.spec import PodServer
+from meshtui.deploy.kubernetes.spec import API_KEY, PodServer, Secrets
 from meshtui.domain.codec import from_json
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.errors import InvalidInput
@@ -41,8 +44,9 @@ async def deploy(cluster: Cluster, server: PodServer) -> Json:
     """Makes a server's objects, or brings those that are there up to date; gives the Deployment.
 
     Everything is checked before the first object is made. Where the making breaks off, what is
-    left is taken away. Raises `ClusterError`; one with status 409 where somebody else set fields
-    that we would change.
+    left is taken away. A Secret that is there keeps its API key: of two who make a server at once,
+    the first one's counts. Raises `ClusterError`; one with status 409 where somebody else set
+    fields that we would change.
     """
     path = path_of(deployment(server))
     is_new = await _missing(cluster, path)
@@ -57,14 +61,13 @@ async def deploy(cluster: Cluster, server: PodServer) -> Json:
         wanted = claim(server)
         if await _missing(cluster, path_of(wanted)):
             await cluster.apply(path_of(wanted), wanted)
-    children = [secret(server), service(server)]
     try:
+        # Before the pod, which else would find its Secret missing; owned once it can be.
+        server = await _with_secret(cluster, server)
         if is_new:
-            # Before the pod, which else would find its Secret missing; owned once it can be.
-            for child in children:
-                await cluster.apply(path_of(child), child)
+            await cluster.apply(path_of(service(server)), service(server))
         made = await cluster.apply(path, deployment(server))
-        for child in children:
+        for child in (secret(server), service(server)):
             await cluster.apply(path_of(child), owned_by(made, child))
     except ClusterError:
         if is_new:
@@ -74,16 +77,28 @@ async def deploy(cluster: Cluster, server: PodServer) -> Json:
     return made
 
 
-async def scale(cluster: Cluster, namespace: str, name: str, replicas: int) -> Json:
-    """Sets the number of pods: 0 to rest, 1 to run. Two who do so at once do not undo each
-    other's work: each looks again at what the other made."""
-    path = _deployment_path(namespace, name)
+async def scale(
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    replicas: int,
+    *,
+    annotations: Mapping[str, str | None] = MappingProxyType({}),
+    unless: Callable[[Json], bool] = lambda _: False,
+) -> Json:
+    """Sets the number of pods: 0 to rest, 1 to run; and annotations with it (None takes one away).
+    Two who do so at once do not undo each other's work: each looks again at what the other made.
+    Nothing is changed where `unless` holds of what is there. Gives the Deployment as it is then."""
+    path = deployment_path(namespace, name)
     for attempt in range(_ATTEMPTS):
         found = await cluster.get(path)
-        if found["spec"].get("replicas") == replicas:
+        if found["spec"].get("replicas") == replicas or unless(found):
             return found
         version = found["metadata"]["resourceVersion"]
-        change = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
+        change = {
+            "metadata": {"resourceVersion": version, "annotations": dict(annotations)},
+            "spec": {"replicas": replicas},
+        }
         try:
             return await cluster.patch(path, change)
         except ClusterError as error:
@@ -95,10 +110,45 @@ async def scale(cluster: Cluster, namespace: str, name: str, replicas: int) -> J
 async def delete(cluster: Cluster, namespace: str, name: str) -> None:
     """Deletes a server and all that belongs to it; what is gone already is as well. The volume of
     models stays."""
-    await cluster.delete(_deployment_path(namespace, name), propagationPolicy="Background")
+    await cluster.delete(deployment_path(namespace, name), propagationPolicy="Background")
     # They are owned by the Deployment; not yet, where its making broke off.
     for resource in ("services", "secrets"):
         await cluster.delete(f"/api/v1/namespaces/{namespace}/{resource}/{name}")
+
+
+async def api_key(cluster: Cluster, namespace: str, name: str) -> str | None:
+    """The key that a server's engine wants, from its Secret; None where there is none. Raises
+    `ClusterError`."""
+    try:
+        found = await cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        return base64.b64decode(found.get("data", {})[API_KEY]).decode()
+    except (KeyError, binascii.Error, UnicodeDecodeError):
+        return None
+    except ClusterError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+async def find(cluster: Cluster, namespace: str, name: str) -> Json | None:
+    """A server's Deployment, if there is one."""
+    try:
+        return await cluster.get(deployment_path(namespace, name))
+    except ClusterError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def deployment_path(namespace: str, name: str) -> str:
+    """Where a server's Deployment lies at the API server."""
+    return f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+
+
+def is_awake(found: Json) -> bool:
+    """Whether a Deployment wants a pod."""
+    wanted = found["spec"].get("replicas", 1) > 0
+    return wanted and "deletionTimestamp" not in found["metadata"]
 
 
 def read_spec(found: Json) -> Spec | None:
@@ -140,6 +190,23 @@ def _fields(tree: Mapping[str, Any], at: str = "spec") -> Iterator[str]:
         yield from _fields(value, f"{at}.{name}" if kind == "f" else at)
 
 
+async def _with_secret(cluster: Cluster, server: PodServer) -> PodServer:
+    """Makes the Secret where it is missing; gives the server with the API key that is in it."""
+    wanted = secret(server)
+    folder, _, _ = path_of(wanted).rpartition("/")
+    try:
+        await cluster.create(folder, wanted)
+        return server
+    except ClusterError as error:
+        if error.reason != "AlreadyExists":
+            raise
+    key = await api_key(cluster, server.execution.namespace, server.name)
+    if key is None:
+        return server
+    values = {**server.secrets.values, API_KEY: key}
+    return msgspec.structs.replace(server, secrets=Secrets(values))
+
+
 async def _missing(cluster: Cluster, path: str) -> bool:
     try:
         await cluster.get(path)
@@ -148,7 +215,3 @@ async def _missing(cluster: Cluster, path: str) -> bool:
             raise
         return True
     return False
-
-
-def _deployment_path(namespace: str, name: str) -> str:
-    return f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"

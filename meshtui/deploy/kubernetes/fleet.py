@@ -15,9 +15,9 @@ _SERVERS = f"{MANAGED_SELECTOR},app.kubernetes.io/component=model-server"
 
 class Fleet:
     """Three watches, however many servers there are. `changed` gets a server's name and what is
-    now seen of it, whenever that differs from before; None when nothing is left of it. `troubled`
-    gets what keeps the view from being current, None when it is current again. `open` it, `close`
-    it."""
+    now seen of it, whenever that differs from before; None when nothing is left of it. `described`
+    gets its name whenever its Deployment changed. `troubled` gets what keeps the view from being
+    current, None when it is current again. `open` it, `close` it."""
 
     def __init__(
         self,
@@ -25,10 +25,12 @@ class Fleet:
         namespace: str,
         *,
         changed: Callable[[str, Observation | None], None],
+        described: Callable[[str], None] = lambda _: None,
         troubled: Callable[[ClusterError | None], None] = lambda _: None,
     ) -> None:
         space = f"namespaces/{namespace}"
         self._changed = changed
+        self._described = described
         self._pods_of: dict[str, dict[str, Json]] = {}
         self._server_of: dict[str, str] = {}
         self._events_of: dict[str, dict[str, Json]] = {}
@@ -37,7 +39,7 @@ class Fleet:
         self._deployments = Watch(
             cluster,
             f"/apis/apps/v1/{space}/deployments",
-            changed=lambda name, _: self._look(name),
+            changed=self._deployment_changed,
             troubled=troubled,
             selector=_SERVERS,
         )
@@ -67,6 +69,10 @@ class Fleet:
         """What is seen of each server, by name."""
         return dict(sorted(self._seen.items()))
 
+    def seen(self, name: str) -> Observation | None:
+        """What is seen of one server; None where nothing of it is there."""
+        return self._seen.get(name)
+
     def specs(self) -> dict[str, Spec]:
         """The servers that another meshtui, or ours before, made: what each was meant to be."""
         found = {name: read_spec(one) for name, one in self._deployments.objects.items()}
@@ -77,6 +83,10 @@ class Fleet:
 
     def _watches(self) -> tuple[Watch, ...]:
         return self._deployments, self._pods, self._events
+
+    def _deployment_changed(self, name: str, found: Json | None) -> None:
+        self._look(name)
+        self._described(name)
 
     def _pod_changed(self, pod: str, found: Json | None) -> None:
         server = self._server_of.get(pod)
