@@ -29,21 +29,31 @@ class Suggestions(Widget):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._found: tuple[Suggestion, ...] = ()
+        self._note = ""
         self._cursor: int | None = None
 
     def on_mount(self) -> None:
         self.auto_links = False
 
-    def show(self, found: Sequence[Suggestion]) -> None:
-        """Replaces the list; nothing is marked."""
-        self._found, self._cursor = tuple(found), None
-        self.display = bool(found)
-        self.styles.height = len(found)
+    def show(self, found: Sequence[Suggestion], note: str = "") -> None:
+        """Replaces the list; nothing is marked. `note` stands below it."""
+        self._cursor = None
+        self._show(found, note)
+
+    def add(self, more: Sequence[Suggestion], note: str = "") -> None:
+        """Puts more below what is there, if the list is still open; the mark stays."""
+        if self.is_open:
+            self._show((*self._found, *more), note)
+
+    def _show(self, found: Sequence[Suggestion], note: str) -> None:
+        self._found, self._note = tuple(found), note
+        self.display = self.is_open
+        self.styles.height = len(found) + bool(note)
         self.refresh()
 
     @property
     def is_open(self) -> bool:
-        return bool(self._found)
+        return bool(self._found or self._note)
 
     @property
     def marked(self) -> str | None:
@@ -75,6 +85,9 @@ class Suggestions(Widget):
                 (name, "$strong bold" if marked else ""),
                 (f"  {note}", "$muted"),
             )
+            lines.append(line.truncate(width, ellipsis=True))
+        if self._note:
+            line = Content.styled(f"  {one_line(self._note, 200)}", "$muted italic")
             lines.append(line.truncate(width, ellipsis=True))
         return Content("\n").join(lines)
 
@@ -144,7 +157,7 @@ class ModelField(Field):
         """Up: what was checked before. Down: back again, then into the suggestions."""
         if self._suggestions.marked is None and (direction < 0 or self._back):
             self._recall(self._back - direction)
-        elif self._suggestions.is_open:
+        elif self._suggestions.first is not None:
             self._suggestions.move(direction)
         else:
             self.screen.focus_next()

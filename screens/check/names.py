@@ -1,4 +1,4 @@
-"""Names that a person may mean: models checked before, enabled, in the cache, and folders."""
+"""Names that a person may mean: models that are known here, found on the Hub, and folders."""
 
 import asyncio
 import os
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshtui.domain.controller import ModelOption
+from meshtui.domain.hub_search import FoundModel
 from meshtui.domain.model_cache import CacheEntry
+from meshtui.domain.preset import Preset
 from meshtui.domain.text import one_line
 
 from .. import words
@@ -49,22 +51,52 @@ def suggestions(
     checked: Sequence[str],
     models: Sequence[ModelOption],
     entries: Iterable[CacheEntry],
+    presets: Iterable[Preset] = (),
     *,
     most: int = MOST,
 ) -> list[Suggestion]:
-    """The known models that have all words of the text in their name, each once; those that begin
-    with it first, then in the order of the sources."""
+    """The known models that have all words of the text in their name (or the preset's label), each
+    once; those that begin with it first, then in the order of the sources."""
     notes: dict[str, list[str]] = {name: ["checked before"] for name in checked}
     for option in models:
         where = f"enabled on {one_line(option.connection, 40)}"
         notes.setdefault(option.enabled.model, []).append(where)
     for entry in entries:
         notes.setdefault(entry.model, []).append(f"in the cache, {words.size(entry.size_bytes)}")
+    labels: dict[str, str] = {}
+    for preset in presets:
+        labels.setdefault(preset.model, preset.label)
+        size = f", {short_count(preset.parameters)}" if preset.parameters else ""
+        notes.setdefault(preset.model, []).append(f"preset{size}")
     typed = text.strip().casefold()
     parts = typed.split()
-    found = [name for name in notes if all(part in name.casefold() for part in parts)]
+    called = {name: f"{name} {labels.get(name, '')}".casefold() for name in notes}
+    found = [name for name in notes if all(part in called[name] for part in parts)]
     found.sort(key=lambda name: not _begins(name, typed))
     return [Suggestion(name, " · ".join(notes[name])) for name in found if name != text][:most]
+
+
+def of_hub(found: Iterable[FoundModel], known: Iterable[Suggestion], text: str) -> list[Suggestion]:
+    """What the Hub found beside what is known and what is typed already."""
+    names = {text.strip(), *(suggestion.value for suggestion in known)}
+    return [Suggestion(one.model, _on_hub(one)) for one in found if one.model not in names]
+
+
+def _on_hub(found: FoundModel) -> str:
+    facts = [short_count(found.parameters)] if found.parameters else []
+    if found.downloads:
+        facts.append(f"↓ {short_count(found.downloads)}")
+    return " · ".join(["Hub", *facts])
+
+
+def short_count(count: int) -> str:
+    """`350`, `1.2 k`, `135 M`, `8.0 B`: two digits or three."""
+    value, unit = float(count), ""
+    for unit in ("", " k", " M", " B"):
+        if value < 999.5 or unit == " B":
+            break
+        value /= 1000
+    return f"{value:.1f}{unit}" if unit and value < 99.95 else f"{value:,.0f}{unit}"
 
 
 def _begins(name: str, typed: str) -> bool:

@@ -149,4 +149,4 @@ class Page(Vertical):
 
 def _room(text: Content, place: Static) -> tuple[int, int]:
     """Cells, and rows in the width that there is."""
-    return text.cell_length, text.get_height(place.styles, max(1, place.size.width))
+    return text.cell_length, text.get_height(place.styles.get_rules(), max(1, place.size.width))

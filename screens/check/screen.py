@@ -23,6 +23,7 @@ from .knob import Knob
 from .model_field import Suggestions
 from .page import Page
 from .parameters import GPU, PARAMETERS, Known, Parameter, Value, proposed
+from .suggesting import Suggester
 
 # All parameters are in one row from that width on.
 _ONE_ROW_COLUMNS = 150
@@ -65,6 +66,7 @@ class CheckScreen(WorkScreen):
     def on_mount(self) -> None:
         super().on_mount()
         self._asker = Asker(self, self._answered, self._waits)
+        self._suggester = Suggester(self, self._page)
         self._page.field.checked = list(workstation(self).memory.checked)
         self._page.show_nothing()
         self._show_wishes()
@@ -113,6 +115,7 @@ class CheckScreen(WorkScreen):
             if state.entries_are_old:
                 state.await_entries()
                 state.take_entries(await client.cache_entries())
+            self._suggester.presets = await client.presets()
         except MeshtuiError as error:
             # Names can be typed without it, and the next event of the link tries again.
             self.log.error(error)
@@ -194,22 +197,7 @@ class CheckScreen(WorkScreen):
     # The model's name
 
     def on_input_changed(self) -> None:
-        start(self, self._suggest, group="suggest", latest=True)
-
-    async def _suggest(self) -> None:
-        field = self._page.field
-        text = field.value
-        if names.is_path(text):
-            found = await names.folders(text)
-        else:
-            found = self._known_models(text, names.MOST)
-        if field.has_focus:
-            self._page.suggestions.show(found)
-
-    def _known_models(self, text: str, most: int) -> list[names.Suggestion]:
-        state, checked = workstation(self).state, self._page.field.checked
-        entries = (state.entries or {}).values()
-        return names.suggestions(text, checked, state.models, entries, most=most)
+        self._suggester.suggest()
 
     def on_input_submitted(self) -> None:
         self._begin(self._page.field.value)
@@ -224,9 +212,9 @@ class CheckScreen(WorkScreen):
         page = self._page
         if self.focused is page.field:
             if self._case is None and self._asker.asked is None:
-                start(self, self._suggest, group="suggest", latest=True)
+                self._suggester.suggest()
         else:
-            page.suggestions.show(())
+            self._suggester.stop()
             if self._model is not None and names.full_name(page.field.value) != self._model:
                 page.field.put(self._model)
         self.refresh_bindings()
@@ -381,7 +369,7 @@ class CheckScreen(WorkScreen):
         from .comparing import compare
 
         if self._case and self._case.report:
-            models = self._known_models("", _MOST_TO_COMPARE)
+            models = self._suggester.known("", _MOST_TO_COMPARE)
             compare(self, self._case, self._known, models, self._go_on_with)
 
     def _go_on_with(self, case: Case) -> None:

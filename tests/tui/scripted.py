@@ -5,7 +5,7 @@ real controller does is tested against the real one.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from meshtui.client import ControllerClient
 from meshtui.domain.check import CheckReport, CheckWishes
@@ -19,11 +19,13 @@ from meshtui.domain.controller import (
 )
 from meshtui.domain.errors import MeshtuiError, NotFound, Unavailable
 from meshtui.domain.generation import ChatRequest, GenerationParameters, Run, RunEvent
+from meshtui.domain.hub_search import FoundModel
 from meshtui.domain.memory import GpuSpec
 from meshtui.domain.model_cache import CacheEntry
+from meshtui.domain.preset import Preset
 from meshtui.domain.runtime import BuildPhase, Package, RuntimeStatus
 from meshtui.domain.server import Phase, PhaseRecord, ServerStatus
-from meshtui.domain.task import Engine
+from meshtui.domain.task import Engine, Task
 from tests.tui import check_reports
 
 NOW = 1_790_000_000.0
@@ -110,6 +112,10 @@ def server(phase: Phase = Phase.READY, **changes: object) -> ServerStatus:
     return ServerStatus(**{**known, "phase": phase, **changes})  # type: ignore[arg-type]
 
 
+async def _nothing_found(_text: str) -> list[FoundModel]:
+    return []
+
+
 class ScriptedClient(ControllerClient):
     """Push events with `tell`; push the events of the run that is on its way with `answer`.
 
@@ -132,6 +138,9 @@ class ScriptedClient(ControllerClient):
         self.may_check = asyncio.Event()
         self.may_check.set()
         self.catalogue = check_reports.GPUS
+        self.known_presets: list[Preset] = []
+        self.searches: list[str] = []
+        self.hub: Callable[[str], Awaitable[list[FoundModel]]] = _nothing_found
         self._events: asyncio.Queue[ControllerEvent | Exception] = asyncio.Queue()
         self._answers: asyncio.Queue[RunEvent | Exception | None] = asyncio.Queue()
 
@@ -246,6 +255,20 @@ class ScriptedClient(ControllerClient):
 
     async def gpus(self) -> list[GpuSpec]:
         return self.catalogue
+
+    async def presets(self) -> list[Preset]:
+        return self.known_presets
+
+    async def search_models(
+        self,
+        text: str,
+        *,
+        task: Task | None = None,
+        connection: str | None = None,
+        limit: int = 20,
+    ) -> list[FoundModel]:
+        self.searches.append(text)
+        return await self.hub(text)
 
     async def endpoint(self, with_key: bool = False) -> EndpointStatus:
         return EndpointStatus(on=False)

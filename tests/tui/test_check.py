@@ -1,5 +1,6 @@
 """The checker's screen: what keys do to the question, and what is seen of the answer."""
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -16,8 +17,11 @@ from textual.screen import ModalScreen
 
 from meshtui.domain.check import CheckReport, CheckWishes
 from meshtui.domain.connection import EnabledModel
-from meshtui.domain.errors import Unavailable
+from meshtui.domain.errors import HubUnreachable, Unavailable
+from meshtui.domain.hub_search import FoundModel
 from meshtui.domain.model_cache import CacheEntry
+from meshtui.domain.preset import Preset, Purpose
+from meshtui.domain.task import Task
 from tests.support.waiting import eventually
 from tests.tui import check_reports
 from tests.tui.check_reports import BASE, LLAMA, MYSTERY, QWEN
@@ -77,6 +81,94 @@ async def test_names_are_completed_from_what_is_enabled_and_in_the_cache() -> No
         await eventually(lambda: client.checks, "the question")
         assert client.checks[0][0] == MODEL
         assert client.checks[0][1].connection == "local"
+
+
+PHI = Preset(
+    name="phi",
+    model="microsoft/phi-4",
+    label="Fourteen billion",
+    purpose=Purpose.CHAT,
+    task=Task.TEXT_GENERATION,
+    parameters=14_700_000_000,
+)
+GRANITE = FoundModel(model="ibm/granite-8b", parameters=8_030_000_000, downloads=5_200_000)
+
+
+async def test_presets_are_completed_by_their_names_and_their_labels() -> None:
+    client = ScriptedClient()
+    client.known_presets = [PHI]
+    async with opened(client) as (app, pilot):
+        await open_check(app, pilot)
+        for text in ("phi", "billion"):
+            app.screen.query_one(ModelField).value = text
+            await eventually(lambda: "preset, 14.7 B" in shown(app), "the preset")
+        await press(pilot, "tab")
+        assert app.screen.query_one(ModelField).value == PHI.model
+
+
+async def test_the_hub_is_searched_when_the_typing_pauses() -> None:
+    client = ScriptedClient()
+    client.known_presets = [msgspec.structs.replace(PHI, model="ibm/granite-tiny")]
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def hub(_text: str) -> list[FoundModel]:
+        asked.set()
+        await may_answer.wait()
+        return [msgspec.structs.replace(GRANITE, model="ibm/granite-tiny"), GRANITE]
+
+    client.hub = hub
+    async with opened(client) as (app, pilot):
+        await open_check(app, pilot)
+        await press(pilot, "g", "r", "a")
+        assert "searching the Hub…" in shown(app)
+        await eventually(asked.is_set, "the search")
+        assert client.searches == ["gra"], "not for each letter"
+        await press(pilot, "n", "down")
+        await eventually(lambda: client.searches == ["gra", "gran"], "the next search")
+        may_answer.set()
+        await eventually(lambda: "Hub · 8.0 B · ↓ 5.2 M" in shown(app), "what it found")
+        await settled(pilot)
+        assert shown(app).count("granite-tiny") == 1, "known already"
+        assert app.screen.query_one(Suggestions).marked == "ibm/granite-tiny", "the mark stays"
+        assert "searching" not in shown(app)
+        await press(pilot, "down", "enter")
+        await eventually(lambda: client.checks, "the question")
+        assert client.checks[0][0] == GRANITE.model
+
+
+async def test_a_list_that_was_closed_stays_closed_when_the_hub_answers() -> None:
+    client = ScriptedClient()
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def hub(_text: str) -> list[FoundModel]:
+        asked.set()
+        await may_answer.wait()
+        return [GRANITE]
+
+    client.hub = hub
+    async with opened(client) as (app, pilot):
+        await open_check(app, pilot)
+        await press(pilot, "g", "r")
+        await eventually(asked.is_set, "the search")
+        await press(pilot, "escape")
+        may_answer.set()
+        await settled(pilot)
+        assert GRANITE.model not in shown(app)
+
+
+async def test_a_hub_that_cannot_be_searched_is_a_line_below_what_is_known() -> None:
+    client = ScriptedClient()
+
+    async def hub(_text: str) -> list[FoundModel]:
+        raise HubUnreachable("The Hub does not answer.")
+
+    client.hub = hub
+    async with opened(client) as (app, pilot):
+        await open_check(app, pilot)
+        await press(pilot, *"smol")
+        await eventually(lambda: "cannot be searched: The Hub does not" in shown(app), "why")
+        assert "SmolLM2-135M-Instruct" in shown(app)
+        assert said(app) == ""
 
 
 async def test_folders_are_completed_and_asked_for_by_their_whole_path(tmp_path: Path) -> None:
