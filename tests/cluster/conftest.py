@@ -14,8 +14,10 @@ from meshtui.deploy.kubernetes.api import Cluster, Json
 from tests.cluster import binaries
 from tests.cluster.binaries import Missing
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.machine import NAME, Machine, missing_parts, node_programs
+from tests.cluster.machine import NAME, Machine, missing_parts, node_programs, pack_image
 from tests.cluster.nodes import PlayedKubelet
+from tests.cluster.python_image import ENVIRONMENT, PYTHON, python_layer
+from tests.cluster.volumes import volume
 from tests.cluster.waiting import until
 
 _CONTEXT = os.environ.get("MESHTUI_TEST_CONTEXT")
@@ -161,3 +163,28 @@ async def node(cluster: Cluster, machine: Machine) -> str:
     await cluster.patch(f"{path}/status", {"status": {"capacity": gpus, "allocatable": gpus}})
     await cluster.patch(path, {"spec": {"taints": []}})
     return NAME
+
+
+@pytest.fixture(scope="package")
+def python_image(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An image with what stock images have beside the engine; the real node has it."""
+    archive = tmp_path_factory.mktemp("image") / "python.tar"
+    pack_image(archive, PYTHON, python_layer(), {"Env": ENVIRONMENT})
+    machine.load(archive)
+    archive.unlink()
+    return PYTHON
+
+
+@pytest.fixture
+def python_node(node: str, python_image: str) -> str:
+    """The real node, once it has the image with Python."""
+    return node
+
+
+@pytest_asyncio.fixture
+async def shelf(cluster: Cluster, namespace: str, tmp_path: Path) -> AsyncIterator[Path]:
+    """The folder that pods see as the volume of `tests.cluster.volumes.CLAIM`."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    async with volume(cluster, namespace, folder):
+        yield folder

@@ -8,7 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from meshtui.deploy.kubernetes.api import Cluster, Json
 from meshtui.deploy.kubernetes.conversation import SCRIPT_VARIABLE
 from meshtui.deploy.kubernetes.delivery_job import JobWatch, SeenJob
-from meshtui.deploy.kubernetes.objects import MODEL, any_pod, labels, metadata, path_of, pod_script
+from meshtui.deploy.kubernetes.objects import (
+    MODEL,
+    labels,
+    metadata,
+    path_of,
+    pod_script,
+    short_pod,
+)
 from meshtui.deploy.kubernetes.pods import container_security
 from meshtui.deploy.kubernetes.spec import MODELS_PATH, PodServer, model_hash
 from meshtui.deploy.kubernetes.upload import CONTAINER
@@ -83,7 +90,7 @@ def _job(server: PodServer) -> Json:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "models", "mountPath": MODELS_PATH}],
     }
-    pod: Json = {**any_pod(server), "restartPolicy": "Never", "containers": [container]}
+    pod: Json = {**short_pod(server), "containers": [container]}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

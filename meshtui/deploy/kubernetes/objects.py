@@ -155,11 +155,7 @@ def fetch_job(server: PodServer, *, name: str | None = None) -> Json:
                     "labels": {**server.execution.labels, **labels(server, "model-fetch")},
                     "annotations": {**server.execution.annotations, MODEL: str(server.model)},
                 },
-                "spec": {
-                    **any_pod(server),
-                    "restartPolicy": "Never",
-                    "containers": [_fetching(server, name)],
-                },
+                "spec": {**short_pod(server), "containers": [_fetching(server, name)]},
             },
         },
     }
@@ -184,6 +180,11 @@ def any_pod(server: PodServer) -> Json:
         "volumes": volumes(server.execution, server.delivery.image),
         **placement(server.execution),
     }
+
+
+def short_pod(server: PodServer) -> Json:
+    """Of pods that bring models: they end at once, as what has come is good at any moment."""
+    return {**any_pod(server), "restartPolicy": "Never", "terminationGracePeriodSeconds": 1}
 
 
 def _serving(server: PodServer) -> Json:
