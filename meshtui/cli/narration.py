@@ -4,6 +4,7 @@ import shutil
 import sys
 
 from meshtui.cli.text import duration, percent, size
+from meshtui.domain.images import ImageStep
 from meshtui.domain.model_cache import Transfer, TransferState
 from meshtui.domain.runtime import RuntimeStatus
 from meshtui.domain.server import ServerStatus
@@ -47,6 +48,13 @@ class Narrator:
         tenth = None if fraction is None else int(fraction * 10)
         step = f"{transfer.id} {transfer.step} {tenth}"
         self._say(step, " ".join(word for word in words if word))
+
+    def steps(self, step: ImageStep) -> None:
+        """Where there is no terminal, a line every tenth of the way."""
+        fraction = step.done / max(1, step.total)
+        left_s = step.elapsed_s / step.done * (step.total - step.done) if step.done else None
+        text = f"Step {step.done} of {step.total} {percent(fraction)} {duration(left_s)} left"
+        self._say(f"steps {int(fraction * 10)}", text)
 
     def note(self, text: str) -> None:
         """A line that stays."""

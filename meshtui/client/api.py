@@ -15,6 +15,7 @@ from meshtui.client.cache import CacheQuestions
 from meshtui.client.channel import Channel, lines
 from meshtui.client.check import CheckQuestions
 from meshtui.client.connections import ConnectionQuestions
+from meshtui.client.images import ImageQuestions
 from meshtui.client.pooling import PoolingQuestions
 from meshtui.client.presets import PresetQuestions
 from meshtui.client.safe import clean_log_line, clean_struct, decode
@@ -65,11 +66,17 @@ class _Greeting(msgspec.Struct, frozen=True):
 
 
 class ControllerClient(
-    CacheQuestions, CheckQuestions, ConnectionQuestions, PoolingQuestions, PresetQuestions
+    CacheQuestions,
+    CheckQuestions,
+    ConnectionQuestions,
+    ImageQuestions,
+    PoolingQuestions,
+    PresetQuestions,
 ):
     """The door to the controller. What concerns the model cache stands in `CacheQuestions`,
     the checker in `CheckQuestions`, connections in `ConnectionQuestions`, presets in
-    `PresetQuestions`, and embedding, ranking and classifying in `PoolingQuestions`.
+    `PresetQuestions`, embedding, ranking and classifying in `PoolingQuestions`, and pictures in
+    `ImageQuestions`.
 
     Methods raise `Unavailable` when no controller answers; after that, `connect` may be called
     again and starts a new one. Every other `MeshtuiError` is the controller's own answer.

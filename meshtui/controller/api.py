@@ -59,6 +59,7 @@ def routes(core: Core) -> web.RouteTableDef:
     _server_routes(table, core)
     _runtime_routes(table, core)
     _run_routes(table, core)
+    core.images.add_routes(table)
     core.pooling.add_routes(table)
     add_check_routes(table, core.checks, core.search, core.before_start)
     add_cache_routes(table, core.cache)

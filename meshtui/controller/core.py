@@ -22,6 +22,7 @@ from meshtui.controller.editing import Editing
 from meshtui.controller.endpoint import Endpoint
 from meshtui.controller.events import EventHub
 from meshtui.controller.gateway import Gateway
+from meshtui.controller.images import Images
 from meshtui.controller.model_search import ModelSearch
 from meshtui.controller.notices import Notices
 from meshtui.controller.parts import MakeManagers, Runtimes, Servers
@@ -123,6 +124,7 @@ class Core:
             recorded=self._run_recorded,
             crash_explanation=self._last_words,
         )
+        self.images = Images(catalogue=self.catalogue, servers=self.servers, session=self.session)
         self.pooling = Pooling(catalogue=self.catalogue, servers=self.servers, session=self.session)
         self.gateway = Gateway(
             catalogue=self.catalogue,
@@ -209,7 +211,7 @@ class Core:
 
     def _busy(self) -> list[str]:
         busy = []
-        streams = self.runs.active + self.gateway.active + self.pooling.active
+        streams = sum(part.active for part in (self.runs, self.gateway, self.pooling, self.images))
         if streams:
             busy.append("1 answer is streaming" if streams == 1 else f"{streams} answers stream")
         for runtime in self.runtimes.list():

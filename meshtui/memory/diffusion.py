@@ -109,6 +109,13 @@ def estimate_diffusion(
     )
 
 
+def working_bytes(width: int, height: int, element_bytes: int = 2) -> int:
+    """What making an image surely takes beside the weights: CUDA, and the larger of denoising and
+    decoding."""
+    context, denoise, decode = _beside(width * height, element_bytes)
+    return context[2] + max(denoise[2], decode[2])
+
+
 def _component_bytes(
     pipeline: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint], element_bytes: int
 ) -> dict[str, int]:

@@ -220,6 +220,19 @@ def test_gguf_files_are_named(tmp_path: Path) -> None:
         launch(Engine.VLLM, tmp_path)
 
 
-def test_engines_of_other_versions_are_refused_clearly() -> None:
-    with pytest.raises(InvalidInput, match="diffusers"):
-        adapter(Engine.DIFFUSERS)
+
+def test_diffusers_serves_with_a_script_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    started = launch(Engine.DIFFUSERS, tmp_path, extra_engine_args=("--offload", "model"))
+    argv = started.argv
+    assert argv[0] == "/runtime/bin/python" and Path(argv[1]).is_file()
+    assert argv[2] == str(tmp_path)
+    assert option(argv, "--served-model-name") == "org/name@main"
+    assert (option(argv, "--host"), option(argv, "--port")) == ("127.0.0.1", "4711")
+    assert int(option(argv, "--work-bytes")) > 2**30
+    assert option(argv, "--offload") == "model"
+    assert started.environment["MESHTUI_API_KEY"] == KEY and KEY not in " ".join(argv)
+    with pytest.raises(InvalidInput, match="--host"):
+        launch(Engine.DIFFUSERS, tmp_path, extra_engine_args=("--host", "0.0.0.0"))
+    with pytest.raises(InvalidInput, match="one GPU"):
+        launch(Engine.DIFFUSERS, tmp_path, tensor_parallel_size=2)

@@ -198,7 +198,7 @@ def test_code_of_the_model_runs_only_when_it_is_allowed_to(tmp_path: Path) -> No
             CPU,
             AVX,
             InvalidInput,
-            "text models only",
+            "no pipeline of diffusers",
         ),
         (
             {"architectures": ["BertModel"], "model_type": "bert"},
@@ -258,10 +258,20 @@ def test_early_releases_do_not_turn_classes_into_classifiers(tmp_path: Path) -> 
         choose_engine(model(tmp_path, config), enabled, EngineChoice.AUTO, early, AVX)
 
 
-def test_a_pipeline_of_images_is_named(tmp_path: Path) -> None:
+def test_a_pipeline_is_for_diffusers(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    with pytest.raises(InvalidInput, match="FluxPipeline"):
-        choose_engine(tmp_path, EnabledModel(model="m"), EngineChoice.AUTO, CPU, AVX)
+    enabled = EnabledModel(model="m", task=Task.TEXT_TO_IMAGE)
+    able = runtime("diffusers==0.42.1", "transformers==5.19.0")
+    found = choose_engine(tmp_path, enabled, EngineChoice.AUTO, able, AVX)
+    assert found.engine is Engine.DIFFUSERS and "FluxPipeline" in found.reason
+    with pytest.raises(StartFailed, match="lacks") as lacking:
+        choose_engine(tmp_path, enabled, EngineChoice.AUTO, runtime("torch==2.13.0"), AVX)
+    assert "--rebuild" in (lacking.value.hint or "")
+    with pytest.raises(StartFailed, match="no other engine serves"):
+        choose_engine(tmp_path, enabled, EngineChoice.VLLM, able, AVX)
+    quantised = EnabledModel(model="m", task=Task.TEXT_TO_IMAGE, quantization="fp8")
+    with pytest.raises(StartFailed, match="without quantization"):
+        choose_engine(tmp_path, quantised, EngineChoice.AUTO, able, AVX)
 
 
 def test_a_setting_is_honoured(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from meshtui.serving.images.pipeline import fitting_offload
 from meshtui.serving.images.requests import MOST_IMAGES, BadRequest, Limits, read_request
 
 LIMITS = Limits(
@@ -97,3 +98,10 @@ def test_what_cannot_be_is_said_with_its_field(body: object, param: str | None, 
         read_request(body, LIMITS)
     assert refusal.value.param == param
     assert words in refusal.value.message
+
+
+def test_as_much_stays_on_the_gpu_as_fits() -> None:
+    components = [24, 10, 1]
+    assert fitting_offload(components, 4, 40) == "none"
+    assert fitting_offload(components, 4, 38) == "model"
+    assert fitting_offload(components, 4, 27) == "sequential"

@@ -11,6 +11,8 @@ from .pipeline import OFFLOADS, Pipeline, Say, load
 API_KEY = "MESHTUI_API_KEY"
 _GRACE_S = 2
 _BACKLOG = 128
+# A picture of 1024x1024 pixels, decoded at once in a type of two bytes.
+_WORK_BYTES = 4 * 1024**3
 
 
 def main() -> int:
@@ -26,8 +28,11 @@ def main() -> int:
     parser.add_argument(
         "--dtype", default="auto", choices=("auto", "float32", "float16", "bfloat16")
     )
-    parser.add_argument("--offload", default="none", choices=OFFLOADS,
-                        help="what waits in the host's memory while it is not in use")  # fmt: skip
+    parser.add_argument("--offload", default="auto", choices=OFFLOADS,
+                        help="what waits in the host's memory while it is not in use: auto keeps "
+                        "as much on the GPU as fits beside --work-bytes")  # fmt: skip
+    parser.add_argument("--work-bytes", type=int, default=_WORK_BYTES, metavar="N",
+                        help="what making a picture takes beside the weights")  # fmt: skip
     parser.add_argument("--max-pixels", type=int, default=2048 * 2048, metavar="N",
                         help="the most pixels of one picture")  # fmt: skip
     parser.add_argument("--max-waiting", type=int, default=16, metavar="N",
@@ -50,22 +55,31 @@ def main() -> int:
             device=asked.device,
             dtype=asked.dtype,
             offload=asked.offload,
+            work_bytes=max(0, asked.work_bytes),
             most_px=asked.max_pixels,
             say=say,
         )
 
+    worker = Worker(loaded, max(1, asked.max_waiting), on_failed=lambda: ending())
     server = Server(
-        Worker(loaded, max(1, asked.max_waiting)),
+        worker,
         asked.served_model_name or asked.model.resolve().name,
         str(asked.model),
         os.environ.get(API_KEY) or None,
     )
-    uvicorn.run(
-        server.app(),
-        host=asked.host,
-        port=asked.port,
-        backlog=_BACKLOG,
-        log_level="warning",
-        timeout_graceful_shutdown=_GRACE_S,
+    listener = uvicorn.Server(
+        uvicorn.Config(
+            server.app(),
+            host=asked.host,
+            port=asked.port,
+            backlog=_BACKLOG,
+            log_level="warning",
+            timeout_graceful_shutdown=_GRACE_S,
+        )
     )
-    return 0
+
+    def ending() -> None:
+        listener.should_exit = True
+
+    listener.run()
+    return 1 if worker.state.has_failed else 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from .requests import ImageRequest, Limits
 
-OFFLOADS = ("none", "model", "sequential")
+OFFLOADS = ("auto", "none", "model", "sequential")
 # Of the loading, the share that reading the components is; moving them to the GPU is the rest.
 _READING = 0.9
 _UNFINISHED_PX = 256
@@ -176,11 +176,19 @@ def packed(picture: Any, request: ImageRequest) -> bytes:
 
 
 def load(
-    folder: Path, *, device: str, dtype: str, offload: str, most_px: int, say: Say
+    folder: Path,
+    *,
+    device: str,
+    dtype: str,
+    offload: str,
+    work_bytes: int,
+    most_px: int,
+    say: Say,
 ) -> Pipeline:
     """Loads the pipeline of a folder; `say` is told phase, progress from 0 to 1, and words.
 
-    Never fetches anything. Raises what diffusers raises.
+    `work_bytes` is what making a picture takes beside the weights, for `offload="auto"`. Never
+    fetches anything. Raises what diffusers raises.
     """
     say("Starting", 0.0, "Importing torch and diffusers")
     import diffusers
@@ -201,6 +209,9 @@ def load(
             folder, local_files_only=True, **{_dtype_name(diffusers): getattr(torch, dtype)}
         )
     pipe.set_progress_bar_config(disable=True)
+    if offload == "auto" and device != "cpu":
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        offload = fitting_offload(_weights_bytes(pipe), work_bytes, free_bytes)
     if device == "cpu" or offload == "none":
         say("LoadingWeights", _READING, f"Moving it to {device}")
         pipe.to(device)
@@ -210,9 +221,28 @@ def load(
             pipe.enable_model_cpu_offload(device=device)
         else:
             pipe.enable_sequential_cpu_offload(device=device)
-        if hasattr(vae := getattr(pipe, "vae", None), "enable_tiling"):
+        vae = getattr(pipe, "vae", None)
+        if vae is not None and hasattr(vae, "enable_tiling"):
             vae.enable_tiling()
     return Pipeline(pipe, most_px)
+
+
+def fitting_offload(component_bytes: list[int], work_bytes: int, free_bytes: int) -> str:
+    """The fastest way that fits: all components on the GPU, one at a time, or layer by layer."""
+    if sum(component_bytes) + work_bytes <= free_bytes:
+        return "none"
+    if max(component_bytes, default=0) + work_bytes <= free_bytes:
+        return "model"
+    return "sequential"
+
+
+def _weights_bytes(pipe: Any) -> list[int]:
+    import torch
+
+    modules = (part for part in pipe.components.values() if isinstance(part, torch.nn.Module))
+    return [
+        sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers())) for part in modules
+    ]
 
 
 def _dtype_name(diffusers: Any) -> str:

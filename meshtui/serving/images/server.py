@@ -57,9 +57,9 @@ class Server:
         )
 
     async def health(self, _request: Request) -> Response:
-        """200 when pictures can be made, 503 on the way there, 500 when loading failed."""
+        """200 when pictures can be made, 503 on the way there."""
         state = self._worker.state
-        status = 200 if state.is_ready else 500 if state.has_failed else 503
+        status = 200 if state.is_ready else 503
         said = {"phase": state.phase, "progress": state.progress, "message": state.message}
         return JSONResponse(said, status)
 
@@ -98,7 +98,7 @@ class Server:
         pipeline = self._worker.pipeline
         if pipeline is None:
             state = self._worker.state
-            return _error(500 if state.has_failed else 503, f"{state.phase}: {state.message}")
+            return _error(503, f"{state.phase}: {state.message}")
         try:
             body = await _body(request)
             model = body.get("model") if isinstance(body, dict) else None

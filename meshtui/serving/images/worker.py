@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .pipeline import Cancelled, Made, OutOfMemory, Pipeline
+from .pipeline import Cancelled, Made, OutOfMemory, Pipeline, Say
 from .requests import ImageRequest
 
 
@@ -98,9 +98,11 @@ class Worker:
     """Loads the pipeline in its thread, then serves one job after the other."""
 
     def __init__(
-        self, load: Callable[[Callable[[str, float, str], None]], Pipeline], most_waiting: int
+        self, load: Callable[[Say], Pipeline], most_waiting: int, on_failed: Callable[[], None]
     ) -> None:
+        """`on_failed` is called in the thread when the pipeline cannot be loaded."""
         self._load = load
+        self._on_failed = on_failed
         self._most_waiting = most_waiting
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
@@ -159,6 +161,7 @@ class Worker:
         except Exception as error:
             traceback.print_exc()
             self._say("Failed", 0.0, f"{type(error).__name__}: {error}")
+            self._on_failed()
             return
         self._say("Ready", 1.0, f"{self.pipeline.name} is loaded")
         while (job := self._next()) is not None:
