@@ -26,16 +26,17 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServersConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[servers]`: `idle_timeout_s` is for enabled models that name none; 0 means never."""
+    """`[servers]`: what holds for servers of enabled models that say nothing else."""
 
     idle_timeout_s: Annotated[
-        float, says("Seconds without a request after which servers stop; 0 means never.")
+        float,
+        says("Seconds without a request after which servers stop; 0 means never."),
     ] = DEFAULT_IDLE_TIMEOUT_S
 
 
 class UsersConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[users]`: `admins` are login names; empty: everyone is an administrator. Others may
-    download only models that are enabled on a connection."""
+    """`[users]`: those who are no administrators may download only models that are enabled on a
+    connection."""
 
     admins: Annotated[
         tuple[str, ...], says("Login names of administrators; empty: everyone is one.")
