@@ -62,8 +62,10 @@ def clean(plan: dict[str, str], made: list[str]) -> None:
     tasks = folder / "containerd-state" / "io.containerd.runtime.v2.task" / "k8s.io"
     names = [task.name for task in tasks.iterdir()] if tasks.exists() else []
     deadline = time.monotonic() + _ENDING_S
-    groups = [group for name in names for group in Path("/sys/fs/cgroup").glob(f"*/k8s.io/{name}")]
-    groups += Path("/sys/fs/cgroup").glob("*/k8s.io")  # where no other node uses it
+    # Below each controller, or where there is one tree for all, below that.
+    roots = [root for at in ("k8s.io", "*/k8s.io") for root in Path("/sys/fs/cgroup").glob(at)]
+    groups = [root / name for name in names for root in roots if (root / name).exists()]
+    groups += roots  # where no other node uses it
     for group in groups:
         # The kernel is still ending what ran in it.
         while not removed(group) and group.name != "k8s.io" and time.monotonic() < deadline:

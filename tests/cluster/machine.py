@@ -48,6 +48,11 @@ def missing_parts() -> str | None:
             return f"{program} is not installed: install Debian's package {package}"
     if _cni_folder() is None:
         return "there are no CNI plugins: install Debian's package containernetworking-plugins"
+    # Root of a container that is not privileged may not.
+    namespaces, mounting = ("--mount", "--pid", "--fork"), ("-t", "tmpfs", "meshtui-test", "/mnt")
+    probe = ("unshare", *namespaces, "mount", *mounting)
+    if said := subprocess.run(probe, capture_output=True, text=True, timeout=60).stderr:
+        return f"this root may not have namespaces and mounts of its own ({said.strip()})"
     return None
 
 

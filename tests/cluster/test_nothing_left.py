@@ -60,11 +60,12 @@ def processes_of(folder: Path) -> list[str]:
 
 def traces_outside() -> dict[str, list[str]]:
     """What a node may leave behind outside of its folder."""
-    groups = Path("/sys/fs/cgroup").glob("*/k8s.io/*/")
+    trees = ("k8s.io/*/", "*/k8s.io/*/")
+    groups = [one for tree in trees for one in Path("/sys/fs/cgroup").glob(tree)]
     links = sorted(one.name for one in Path("/sys/class/net").iterdir())
     folders = ("/run/netns", "/run/containerd", "/var/log/pods", "/var/lib/cni", "/var/lib/kubelet")
     return {
-        "groups": sorted(str(one.parent) for one in groups),
+        "groups": sorted(map(str, groups)),
         "links": [one for one in links if one.startswith(("veth", "meshtuitest"))],
         "mounts": [
             line.split()[1]

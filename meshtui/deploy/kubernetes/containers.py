@@ -10,8 +10,10 @@ from meshtui.domain.text import one_line, sanitise
 from meshtui.engines.failures import catalogue, explain, explain_exit
 
 _WHERE = "pod"
-# A signal of somebody else: what a probe's patience that ran out looks like from inside.
-_SIGNALLED = (137, 143)
+# What the end by a probe's lost patience looks like from inside: an engine that was told to end may
+# do so in good order, by the signal, or with a few last words; one that hangs is killed.
+_ENDED_BY_PROBE = (0, 137, 143)
+_TOLD_TO_END = (None, "killed", "terminated", "vllm-probe-killed")
 
 
 def explain_waiting(reason: str, message: str, image: str, events: Sequence[Json]) -> Explanation:
@@ -48,7 +50,8 @@ def explain_end(ended: Json, events: Sequence[Json]) -> Explanation:
         return _catalogued("k8s-oomkilled", "OOMKilled")
     engine = explain_exit(code, message)
     # What the engine itself says of its end goes before that a probe gave up on it.
-    if code in _SIGNALLED and engine.failure_id in (None, "killed", "terminated"):
+    told = code in _ENDED_BY_PROBE or engine.failure_id == "vllm-probe-killed"
+    if told and engine.failure_id in _TOLD_TO_END:
         for event in reversed(events):
             said = one_line(event.get("message", ""), 500)
             if event.get("reason") == "Killing" and "probe" in said:

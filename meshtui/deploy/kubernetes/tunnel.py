@@ -58,6 +58,11 @@ class Tunnel:
         assert self._server is not None
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
+    @property
+    def connections(self) -> int:
+        """How many go through it now."""
+        return len(self._connections)
+
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
@@ -74,13 +79,15 @@ class Tunnel:
             await self._forward(reader, writer)
         except ClusterError as error:
             self._tell(error.message)
+        except (aiohttp.ClientError, OSError) as error:
+            self._tell(f"The connection to the cluster broke off: {one_line(str(error), 200)}.")
         except asyncio.CancelledError:
-            pass  # `close` ended it; the connection ends below
+            writer.transport.abort()  # `close` ended it: nobody is waited for who does not read
         finally:
-            self._connections.discard(task)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+            self._connections.discard(task)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with self._cluster.websocket(self._path, _PROTOCOL, ports=str(self._port)) as socket:
