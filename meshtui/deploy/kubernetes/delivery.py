@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from meshtui.cache.store import Entry
 from meshtui.deploy.kubernetes.api import Cluster
-from meshtui.deploy.kubernetes.delivery_fetch import abandon as abandon
 from meshtui.deploy.kubernetes.delivery_fetch import fetch
 from meshtui.deploy.kubernetes.delivery_look import look
 from meshtui.deploy.kubernetes.delivery_marks import FOUND, find_claim, make_claim, mark, mark_of

@@ -78,12 +78,6 @@ async def fetch(
     )
 
 
-async def abandon(cluster: Cluster, server: PodServer) -> None:
-    """Ends the fetching of a server's model, for all who wait for it; what has come stays. Raises
-    `ClusterError`."""
-    await cluster.delete(_path(server, job_name(server)), propagationPolicy="Background")
-
-
 def job_name(server: PodServer) -> str:
     """The same for all servers of a model on a volume."""
     storage = server.execution.storage

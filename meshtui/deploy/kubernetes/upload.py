@@ -10,7 +10,9 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
+from meshtui.cache.disk_errors import explained
 from meshtui.deploy.install_progress import format_bytes
 from meshtui.deploy.kubernetes.api import Cluster
 from meshtui.deploy.kubernetes.conversation import Answer, Conversation
@@ -134,14 +136,25 @@ class Upload:
         offset: int,
         buffers: tuple[Frames, Frames],
     ) -> None:
-        """Reads the next part while one is on its way."""
         if isinstance(file.source, bytes):
             for at in range(offset, file.size_bytes, FRAME_BYTES):
                 block = file.source[at : at + FRAME_BYTES]
                 await conversation.write(block)
                 self.sent_bytes += len(block)
             return
-        handle = await asyncio.to_thread(os.open, file.source, os.O_RDONLY | os.O_CLOEXEC)
+        with explained(f"{self._what.model} cannot be read", file.source.parent):
+            await self._copy(conversation, file, file.source, offset, buffers)
+
+    async def _copy(
+        self,
+        conversation: Conversation,
+        file: SendableFile,
+        source: Path,
+        offset: int,
+        buffers: tuple[Frames, Frames],
+    ) -> None:
+        """Reads the next part while one is on its way."""
+        handle = await asyncio.to_thread(os.open, source, os.O_RDONLY | os.O_CLOEXEC)
         frames, other = buffers
         reading = asyncio.create_task(asyncio.to_thread(frames.read, handle, offset))
         try:
