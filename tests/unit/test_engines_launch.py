@@ -220,7 +220,6 @@ def test_gguf_files_are_named(tmp_path: Path) -> None:
         launch(Engine.VLLM, tmp_path)
 
 
-
 def test_diffusers_serves_with_a_script_of_ours(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     started = launch(Engine.DIFFUSERS, tmp_path, extra_engine_args=("--offload", "model"))
