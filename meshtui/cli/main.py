@@ -17,6 +17,9 @@ from meshtui.cli import exit_codes
 _NOUNS = {
     "prompt": "send a prompt to a model and stream the answer to stdout",
     "image": "make pictures from words, written to files",
+    "embed": "make vectors of texts; lines in, JSON lines out",
+    "rerank": "order texts by how well they answer a query",
+    "classify": "put texts into the classes of a model",
     "server": "list, start, stop and inspect running engines",
     "runtime": "list, build and delete the engine stacks of this machine",
     "cache": "the models on disk: fetch, import, export, verify and delete them",

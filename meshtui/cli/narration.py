@@ -10,6 +10,8 @@ from meshtui.domain.runtime import RuntimeStatus
 from meshtui.domain.server import ServerStatus
 from meshtui.domain.text import one_line
 
+_MANY = 1000
+
 
 class Narrator:
     """Writes progress to stderr without ever mixing with the answer on stdout."""
@@ -55,6 +57,11 @@ class Narrator:
         left_s = step.elapsed_s / step.done * (step.total - step.done) if step.done else None
         text = f"Step {step.done} of {step.total} {percent(fraction)} {duration(left_s)} left"
         self._say(f"steps {int(fraction * 10)}", text)
+
+    def count(self, doing: str, done: int) -> None:
+        """How many of an unknown number are done; where there is no terminal, every thousand."""
+        if self._live or done >= _MANY:
+            self._say(f"{doing} {done // _MANY}", f"{doing}: {done:,}")
 
     def note(self, text: str) -> None:
         """A line that stays."""

@@ -8,11 +8,10 @@ import time
 from meshtui.cli import exit_codes
 from meshtui.cli.before_start import add_force, check_before_start
 from meshtui.cli.command import Noun, print_json
-from meshtui.cli.narration import Narrator
+from meshtui.cli.starting import until_started
 from meshtui.cli.text import ago, duration, percent, size, table
 from meshtui.client import ControllerClient
-from meshtui.domain.controller import Overview, ServerChanged
-from meshtui.domain.errors import Conflict, NotFound, Unavailable
+from meshtui.domain.errors import Conflict, NotFound
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.server import Phase, ServerStatus
 from meshtui.domain.text import one_line
@@ -126,7 +125,7 @@ async def _start(client: ControllerClient, arguments: argparse.Namespace) -> int
         await check_before_start(client, model, arguments.connection)
     server = await client.start_server(model, arguments.connection)
     if arguments.wait:
-        server = await _wait(client, server)
+        server = await until_started(client, server)
     if arguments.json:
         print_json(server)
     else:
@@ -136,25 +135,6 @@ async def _start(client: ControllerClient, arguments: argparse.Namespace) -> int
         print(f"  {one_line(server.explanation.fix, 2000)}", file=sys.stderr)
     ended_well = server.phase is Phase.READY if arguments.wait else not server.phase.is_over
     return exit_codes.OK if ended_well else exit_codes.FAILED
-
-
-async def _wait(client: ControllerClient, server: ServerStatus) -> ServerStatus:
-    """Follows the server until it is ready or over."""
-    narrator = Narrator()
-    async with contextlib.aclosing(client.events()) as events:
-        async for event in events:
-            match event:
-                case Overview(servers=servers):
-                    server = next((s for s in servers if s.id == server.id), server)
-                case ServerChanged(changed) if changed.id == server.id:
-                    server = changed
-                case _:
-                    continue
-            narrator.server(server)
-            if server.phase is Phase.READY or server.phase.is_over:
-                narrator.clear()
-                return server
-    raise Unavailable("The controller went away.", hint="Servers go on; try again.")
 
 
 async def _stop(client: ControllerClient, arguments: argparse.Namespace) -> int:
