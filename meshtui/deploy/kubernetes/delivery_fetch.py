@@ -71,7 +71,7 @@ async def fetch(
         if seen.outcome == "Complete":
             return _last_words(seen.pod)
         if seen.outcome == "Failed":
-            raise _failure(server, seen)
+            raise failure(server, seen)
     raise StartFailed(
         f"Somebody deletes the Job that fetches {server.model}.",
         hint="Look who does, or try again.",
@@ -211,7 +211,8 @@ def _last_words(pod: Json | None) -> Fetched:
         return Fetched("")  # the pod is gone already
 
 
-def _failure(server: PodServer, seen: SeenJob) -> MeshtuiError:
+def failure(server: PodServer, seen: SeenJob) -> MeshtuiError:
+    """Why a Job failed, by how its last pod ended."""
     ended = ended_container(seen.pod)
     lines = (ended.get("message") or "").strip().splitlines()
     words = one_line(lines[-1], 500) if lines else ""
