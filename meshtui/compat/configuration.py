@@ -37,6 +37,12 @@ _TEXT_SECTIONS = (
     "generator",
     "text_encoder",
 )
+# What sentence-transformers keeps beside the configuration, by the kind of encoder
+# (vllm/transformers_utils/config.py, `get_sentence_transformer_tokenizer_config`).
+SENTENCES = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
 _TABLES = ("model_defaults/vllm-0.32.json", "model_defaults/transformers-5.19.json")
 
 
@@ -45,7 +51,8 @@ class Configuration:
 
     `top` is `config.json` itself and `text` the part that describes the language model (the same,
     for models of text only). `pipeline` is the content of `model_index.json` and `mistral` that of
-    `params.json`, where the repository has such a file; `generation` and `tokenizer` likewise.
+    `params.json`, where the repository has such a file; `generation`, `tokenizer` and `sentence`
+    (the first of `SENTENCES`) likewise.
     """
 
     def __init__(self, files: Mapping[str, Mapping[str, Any]]) -> None:
@@ -53,6 +60,7 @@ class Configuration:
         self.mistral = files.get("params.json", {})
         self.generation = files.get("generation_config.json", {})
         self.tokenizer = files.get("tokenizer_config.json", {})
+        self.sentence = next((files[name] for name in SENTENCES if files.get(name)), {})
         raw = files.get("config.json", {})
         self.has_config = bool(raw)
         self.top = _section(raw, _model_type(raw) or "")
@@ -107,13 +115,13 @@ class Configuration:
 
 def read_configuration(files: Mapping[str, bytes]) -> Configuration:
     """Reads a model's JSON files, by name (`config.json`, `generation_config.json`,
-    `tokenizer_config.json`, `hf_quant_config.json`, `model_index.json`, `params.json`; others are
-    ignored).
+    `tokenizer_config.json`, `hf_quant_config.json`, `model_index.json`, `params.json`, those of
+    `SENTENCES`; others are ignored).
 
     Raises `InvalidInput` where a file is too large, is not JSON or not an object.
     """
     known = ("config.json", "generation_config.json", "tokenizer_config.json",
-             "hf_quant_config.json", "model_index.json", "params.json")  # fmt: skip
+             "hf_quant_config.json", "model_index.json", "params.json", *SENTENCES)  # fmt: skip
     return Configuration({name: parse_object(name, files[name]) for name in known if name in files})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from meshtui.compat.configuration import Configuration, parse_object
+from meshtui.compat.configuration import SENTENCES, Configuration, parse_object
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.task import Task
 from meshtui.domain.text import one_line
@@ -28,6 +28,7 @@ TEXTS = (
     "adapter_config.json",
     "model.safetensors.index.json",
     "pytorch_model.bin.index.json",
+    *SENTENCES,
     CARD,
 )
 # Tags of the Hub and what they are called here.

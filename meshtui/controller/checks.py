@@ -159,7 +159,9 @@ class Checks:
             )
         case = await self._in_thread(functools.partial(case_of, subject, wishes, place))
         length = case.setting.max_tokens or (
-            None if subject.broken_configuration else model_length(subject.configuration)
+            None
+            if subject.broken_configuration
+            else model_length(subject.configuration, case.setting.vllm_version)
         )
         try:
             async with self._exact_turn:

@@ -242,7 +242,8 @@ def changes(
 
 
 def _length(configuration: Configuration, settings: ServingSettings, cached: KvCache) -> int:
-    length = settings.max_model_len or model_length(configuration) or cached.longest
+    usual = model_length(configuration, settings.vllm_version)
+    length = settings.max_model_len or usual or cached.longest
     if length <= 0:
         raise InvalidInput("A length of at least one token is needed.")
     return length

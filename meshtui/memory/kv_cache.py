@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 
 from meshtui.compat.configuration import Configuration
-from meshtui.compat.lengths import model_length
+from meshtui.compat.lengths import longest_length, model_length
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.text import one_line
 from meshtui.memory import kv_attention, kv_encoder_decoder, kv_latent, kv_recurrent
@@ -161,15 +161,17 @@ def kv_cache(configuration: Configuration, settings: ServingSettings) -> KvCache
     pooling = settings.pooling
     if pooling is None:
         pooling = pools(configuration.architectures)
+    version = settings.vllm_version
+    longest = longest_length(configuration, version) or _LONGEST
     if family == "none" or text.value("is_causal") is False:
         return KvCache(
             ranks=(),
             checked=(),
             in_flight=lambda tokens: 0,
-            longest=model_length(configuration) or _LONGEST,
+            longest=longest,
         )
-    longest = model_length(configuration) or _LONGEST
-    length = min(settings.max_model_len or longest, _LONGEST)
+    usual = model_length(configuration, version) or _LONGEST
+    length = min(settings.max_model_len or usual, _LONGEST)
     context = KvContext(
         configuration=configuration,
         text=text,

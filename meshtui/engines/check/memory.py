@@ -162,7 +162,8 @@ def _without_gpu(subject: Subject, case: Case, weights_of: WeightsOf) -> MemoryR
     """What one would need: nothing is known of what there is."""
     configuration, serving = subject.configuration, case.serving
     cache: KvCache = kv_cache(configuration, serving)
-    length = serving.max_model_len or model_length(configuration) or cache.longest
+    usual = model_length(configuration, serving.vllm_version)
+    length = serving.max_model_len or usual or cache.longest
     weights = weights_of(serving)
     request = cache.bytes_for(length)
     others = overheads(configuration, serving, length).reserved

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from meshtui.compat.lengths import model_length
+from meshtui.compat.lengths import longest_length
 from meshtui.compat.rules import findings as findings_of_rules
 from meshtui.compat.rules.weights import RULE as WEIGHTS
 from meshtui.compat.subject import Subject
@@ -55,7 +55,7 @@ def check(known: Known, wishes: CheckWishes, place: Place) -> CheckReport:
         architectures=tuple(one_line(a, 100) for a in configuration.architectures[:10])
         if configuration
         else (),
-        context_length=model_length(configuration)
+        context_length=longest_length(configuration, case.setting.vllm_version)
         if configuration and not subject.is_pipeline
         else None,
         runtime=case.setting.runtime or None,
