@@ -15,6 +15,7 @@ from meshtui.deploy.kubernetes.objects import fetch_job, manifests
 from meshtui.deploy.kubernetes.permissions import role, role_binding
 from meshtui.deploy.kubernetes.spec import API_KEY, HUB_TOKEN, PodServer, describe
 from meshtui.domain.connection import Connection
+from meshtui.domain.delivery import DeliveryMode
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.execution import LOCAL, KubernetesExecution
 from meshtui.domain.text import one_line
@@ -42,6 +43,12 @@ async def manifest(client: ControllerClient, arguments: argparse.Namespace) -> i
     _print_yaml(found)
     if not arguments.with_secret and not arguments.fetch_job:
         _tell_of_the_secret(server)
+    if server.delivery.mode is DeliveryMode.MANAGED_CACHE and not arguments.fetch_job:
+        print(
+            f"The pod looks for {server.model} on its volume. This machine sends it there when it "
+            "starts the server; without that, apply what --fetch-job prints first.",
+            file=sys.stderr,
+        )
     return exit_codes.OK
 
 

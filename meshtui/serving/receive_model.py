@@ -182,7 +182,7 @@ def hold() -> None:
     container."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     idle_s = 0.0
-    while idle_s < float(os.environ.get("MESHTUI_IDLE_S", IDLE_S)):
+    while idle_s < IDLE_S:
         time.sleep(1)
         pids = [path.name for path in Path("/proc").iterdir() if path.name.isdigit()]
         others = [pid for pid in pids if int(pid) != os.getpid()]

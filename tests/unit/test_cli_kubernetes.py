@@ -57,6 +57,7 @@ def test_a_manifest_holds_no_secret_unless_it_is_asked_for(own_folders: Path) ->
     assert kinds(found) == ["PersistentVolumeClaim", "Deployment", "Service"]
     assert {one["metadata"]["namespace"] for one in found} == {"models"}
     assert "3 GPUs" in done.stderr and "kubectl -n models create secret" in done.stderr
+    assert "apply what --fetch-job prints first" in done.stderr
     assert TOKEN not in done.stdout + done.stderr
 
     found = objects("server", "manifest", "org/tiny", "--with-secret")
