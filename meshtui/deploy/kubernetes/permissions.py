@@ -52,12 +52,6 @@ PERMISSIONS = (
         needed=False,
     ),
     Permission(
-        resource="services/proxy",
-        verbs=("get", "create"),
-        why="reach servers where pods/portforward is not allowed",
-        needed=False,
-    ),
-    Permission(
         resource="resourcequotas", verbs=("get", "list"), why="show the quota", needed=False
     ),
     Permission(resource="limitranges", verbs=("get", "list"), why="warn of limits", needed=False),
