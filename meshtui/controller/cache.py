@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -15,15 +15,15 @@ from meshtui.cache.details import details
 from meshtui.cache.fetch import plan_download, usable
 from meshtui.cache.hub_cache import plan_adopt, scan
 from meshtui.cache.index import CacheIndex
-from meshtui.cache.store import MODEL, ModelStore, current_user
+from meshtui.cache.store import ModelStore, current_user
 from meshtui.cache.work import Work
 from meshtui.controller.cache_entries import Entries
 from meshtui.controller.cache_removal import Removal
 from meshtui.controller.cache_steps import DOWNLOADING, Steps
 from meshtui.controller.threads import Threads
+from meshtui.controller.transfer_queue import ON_DISK_AT_ONCE
 from meshtui.controller.transfer_requests import DownloadRequest, Request
-from meshtui.controller.transfers import ON_DISK_AT_ONCE, Transfers
-from meshtui.controller.verdict import verdict
+from meshtui.controller.transfers import Transfers
 from meshtui.deploy.install_progress import format_bytes
 from meshtui.domain.connection import Connection
 from meshtui.domain.controller import ControllerEvent, TransferChanged, TransferRemoved
@@ -40,9 +40,7 @@ from meshtui.domain.model_cache import (
     Transfer,
 )
 from meshtui.domain.model_ref import ModelRef
-from meshtui.domain.runtime import RuntimeStatus
 from meshtui.domain.server import ServerStatus
-from meshtui.engines.base import Machine
 from meshtui.settings.config import UsersConfig
 from meshtui.settings.downloads import check_download, connection_for
 
@@ -56,8 +54,7 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     connections: Callable[[], Mapping[str, Connection]]
     users: Callable[[], UsersConfig]
     servers: Callable[[], list[ServerStatus]]
-    runtimes: Callable[[], list[RuntimeStatus]]
-    machine: Callable[[], Machine]
+    verdict: Callable[[str], Awaitable[str]]
     publish: Callable[[ControllerEvent], None]
     is_heard: Callable[[], bool]
 
@@ -105,14 +102,7 @@ class ModelCache:
         ref = ModelRef.parse(model)
         found = await asyncio.to_thread(details, self._store, ref, self._index)
         entry = self.entries.with_users(found.entry)
-        said = await asyncio.to_thread(
-            verdict,
-            entry,
-            self._store.folder(ref) / MODEL,
-            self._around.connections(),
-            self._around.runtimes(),
-            self._around.machine,
-        )
+        said = await self._around.verdict(entry.model)
         return msgspec.structs.replace(found, entry=entry, verdict=said)
 
     # -- plans

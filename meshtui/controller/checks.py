@@ -37,7 +37,6 @@ from meshtui.engines.check.known import Known
 from meshtui.engines.check.verdict import check, failed
 from meshtui.engines.exact import ExactAnswer, ask_vllm
 from meshtui.engines.gpus_here import GpusHere, look_at_gpus
-from meshtui.engines.machine import detect
 from meshtui.engines.measured import MeasuredStore
 from meshtui.hub.look import look, token_of
 from meshtui.hub.looks import Look, Looks, key_of
@@ -67,6 +66,7 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: Callable[[], list[RuntimeStatus]]
     definitions: Callable[[], Mapping[str, RuntimeDefinition]]
     executions: Callable[[], Mapping[str, KubernetesExecution]]
+    machine: Callable[[], Machine]
 
 
 class Checks:
@@ -85,7 +85,6 @@ class Checks:
         self.measured = Measuring(
             MeasuredStore(paths.state_dir() / "measured.json"), around.connections, self._gpus_here
         )
-        self._machine = functools.cache(detect)
         self._gpus: tuple[float, GpusHere] | None = None
         self._clusters = ClusterGpus()
         self._looking: asyncio.Task[GpusHere] | None = None
@@ -100,8 +99,17 @@ class Checks:
         """One report a model, in their order. What is wrong with a model is a finding; raises
         `NotFound` or `InvalidInput` for wishes that mean nothing."""
         here = await self._gpus_here()
-        machine = await self._in_thread(self._machine)
+        machine = await self._in_thread(self._around.machine)
         return await together([self._check(model, wishes, machine, here) for model in models])
+
+    async def where(self, model: str) -> str:
+        """On what a cached model runs as it is set now, or why it does not: the verdict's summary
+        behind the word `runs`."""
+        try:
+            [report] = await self.check([model], CheckWishes())
+        except MeshtuiError as error:
+            return one_line(error.message, 1000)
+        return one_line(report.summary.removeprefix("runs "), 1000)
 
     async def _check(
         self, model: str, wishes: CheckWishes, machine: Machine, here: GpusHere

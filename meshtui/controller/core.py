@@ -92,6 +92,7 @@ class Core:
                 runtimes=lambda: self.runtimes.list(),
                 definitions=lambda: settings.runtime_definitions,
                 executions=lambda: settings.executions.objects,
+                machine=managers.machine,
             ),
         )
         self.before_start = BeforeStart(self.catalogue, self.servers, self.checks)
@@ -109,8 +110,7 @@ class Core:
                 connections=lambda: self.connections,
                 users=lambda: settings.config.users,
                 servers=lambda: self.servers.list(),
-                runtimes=lambda: self.runtimes.list(),
-                machine=managers.machine,
+                verdict=self.checks.where,
                 publish=self.hub.publish,
                 is_heard=lambda: self.hub.is_heard,
             ),

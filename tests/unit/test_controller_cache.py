@@ -410,11 +410,11 @@ async def test_a_damaged_file_is_found_and_remembered(controller: RunningControl
 
 
 async def test_details_say_on_what_it_would_run(controller: RunningController) -> None:
-    put_entry("acme/llama")
+    put_entry("acme/llama", {**model_files(), "tokenizer.json": b"{}"})
     put_entry("acme/strange", {"config.json": b"{}", "model.safetensors": b"x"})
     details = await controller.client.cache_entry("acme/llama")
-    assert details.verdict.startswith("vLLM on the runtime cpu.")
-    assert {file.path for file in details.files} == set(model_files())
+    assert details.verdict == "on vLLM 0.32.0, with reservations"
+    assert {file.path for file in details.files} == {*model_files(), "tokenizer.json"}
     strange = await controller.client.cache_entry("acme/strange")
     assert "config.json" in strange.verdict
     with pytest.raises(NotFound):
