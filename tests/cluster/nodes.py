@@ -197,6 +197,12 @@ class PlayedKubelet:
 
     async def gone(self, pod: str) -> None:
         """A pod that is being deleted has ended."""
+        # Before its controller wants it to go, another would take its place.
+        await until(
+            self._cluster,
+            self._pod(pod),
+            lambda found: found is None or "deletionTimestamp" in found["metadata"],
+        )
         try:
             await self._cluster.delete(self._pod(pod), gracePeriodSeconds=0)
         except ClusterError as error:
