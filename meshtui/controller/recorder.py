@@ -1,4 +1,4 @@
-"""Keeps one run in the history while it goes on."""
+"""Collects one run while it goes on, and keeps it in the history."""
 
 import asyncio
 import time
@@ -17,9 +17,10 @@ FLUSH_EVERY_S = 1.0
 
 class Recorder:
     """Collects an answer. It is in the history from the start, and its text is written there
-    about once a second, also when the engine pauses."""
+    about once a second, also when the engine pauses. Without a history it is nowhere, and nobody
+    is told of its end."""
 
-    def __init__(self, run: Run, history: History, recorded: Callable[[Run], None]) -> None:
+    def __init__(self, run: Run, history: History | None, recorded: Callable[[Run], None]) -> None:
         self.run = run
         self.usage: Usage | None = None
         self.engine: Engine | None = None
@@ -33,7 +34,8 @@ class Recorder:
         self._first: float | None = None
         self.ended = False
         self._last: float | None = None
-        history.put(run)
+        if history is not None:
+            history.put(run)
 
     def asked(self, engine: Engine) -> None:
         """The server is ready, and the engine has been asked."""
@@ -45,7 +47,7 @@ class Recorder:
         if self._first is None:
             self._first = self._last
         self._pieces.append(piece)
-        if self._flush is None:
+        if self._flush is None and self._history is not None:
             self._flush = asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self._write)
 
     def end(self, status: RunStatus, error: Explanation | None = None) -> Run:
@@ -65,14 +67,16 @@ class Recorder:
             duration_s=_between(self._first, self._last),
             error=error,
         )
-        self._history.put(self.run)
-        self._recorded(self.run)
+        if self._history is not None:
+            self._history.put(self.run)
+            self._recorded(self.run)
         return self.run
 
     def _write(self) -> None:
         self._flush = None
         self._pieces = ["".join(self._pieces)]
-        self._history.put_answer(self.run.id, self._pieces[0])
+        if self._history is not None:
+            self._history.put_answer(self.run.id, self._pieces[0])
 
 
 def _between(start: float | None, end: float | None) -> float | None:

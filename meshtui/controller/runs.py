@@ -92,10 +92,10 @@ class Runs:
             messages=request.messages,
             parameters=parameters,
         )
-        recorder = Recorder(run, self._history, self._recorded)
+        recorder = Recorder(run, self._history if request.keep else None, self._recorded)
         inbox = Inbox()
         inbox.put(RunStarted(run.id, status.id))
-        if self._history.trouble is not None:
+        if request.keep and self._history.trouble is not None:
             inbox.put(RunNotice(self._history.trouble))
         worker = asyncio.create_task(self._work(choice, recorder, inbox), name=f"run {run.id}")
         self._workers.add(worker)

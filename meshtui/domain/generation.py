@@ -45,12 +45,14 @@ class GenerationParameters(msgspec.Struct, frozen=True, kw_only=True, omit_defau
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A prompt for an enabled model. `connection` is needed where several enable the model."""
+    """A prompt for an enabled model. `connection` is needed where several enable the model.
+    `keep` False leaves it out of the history."""
 
     model: str
     messages: tuple[ChatMessage, ...]
     connection: str | None = None
     parameters: GenerationParameters = GenerationParameters()
+    keep: bool = True
 
 
 class Usage(msgspec.Struct, frozen=True):
