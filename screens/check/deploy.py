@@ -1,179 +1,197 @@
-"""Deploying what was checked: starting its server, or saying what stands in the way."""
+"""Deploying what was checked: the connection takes over its settings, and the server starts."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from platformdirs import PlatformDirs
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
 
-from meshtui.domain.check import CheckReport, CheckWishes, Verdict
-from meshtui.domain.connection import EnabledModel
-from meshtui.domain.controller import ModelOption
+from meshtui.domain.check import CheckReport, Verdict
+from meshtui.domain.connection import Connection, EnabledModel
+from meshtui.domain.editing import EditableConnection
 from meshtui.domain.errors import MeshtuiError
 from meshtui.domain.finding import Level
+from meshtui.domain.task import Task
 from meshtui.domain.text import one_line
 
 from ..frame import workstation
-from ..widgets.dialogs import Confirm, Reader
+from ..widgets.dialogs import Choice, Finder, Reader, keys, title
 from ..work import start
+from .asking import Case, ask
+from .enabling import as_checked, differences, filled, placed
 from .names import is_path
 from .verdict import headline, of_level
+
+if TYPE_CHECKING:
+    from ..app import MeshtuiApp
 
 _MOST_BLOCKERS = 4
 
 
-def deploy(screen: Screen[None], report: CheckReport, wishes: CheckWishes) -> None:
-    """Starts the model's server where it is enabled. Asks first where it does not run, or where
-    its connection has other settings than those that were checked."""
-    app = workstation(screen)
-    option = app.state.option(wishes.connection, report.model)
-    if option is None:
-        screen.app.push_screen(HowToEnable(report, wishes))
+def deploy(screen: Screen[None], case: Case) -> None:
+    """Starts the model's server as it was checked. Asks first where it does not run, and before a
+    connection is changed."""
+    start(screen, partial(_deploy, workstation(screen), case), group="deploy", latest=True)
+
+
+async def _deploy(app: "MeshtuiApp", case: Case) -> None:
+    if is_path(case.model):
+        app.push_screen(NotInCache(case.model))
         return
-    question, details = _question(option, report, wishes)
-    if not details:
-        start(screen, partial(_start, screen, option), group="commands")
-        return
-    screen.app.push_screen(
-        Confirm(question, details, "Deploy"), lambda yes: _answered(screen, option, yes)
-    )
-
-
-def _answered(screen: Screen[None], option: ModelOption, yes: bool | None) -> None:
-    if yes:
-        start(screen, partial(_start, screen, option), group="commands")
-
-
-async def _start(screen: Screen[None], option: ModelOption) -> None:
-    app = workstation(screen)
     try:
-        await app.client.start_server(option.enabled.model, option.connection)
+        report = (await _as_proposed(app, case)).report
+        name = await _connection_for(app, case)
+        if report is not None and name is not None:
+            await _ask_and_start(app, case, report, await app.client.editable_connection(name))
     except MeshtuiError as error:
         app.say(str(error), "error")
-        return
-    app.say(f"{option.label} is on its way on {option.connection}.")
+
+
+async def _as_proposed(app: "MeshtuiApp", case: Case) -> Case:
+    """The case under the settings that would be deployed, where those are others than were
+    judged."""
+    report = case.report
+    wishes = filled(case.wishes, report.proposal) if report else case.wishes
+    if report is None or report.verdict is not Verdict.BLOCKED or wishes == case.wishes:
+        return case
+    judged = await ask(app.client, Case(case.model, wishes))
+    return judged if judged.report else case
+
+
+async def _connection_for(app: "MeshtuiApp", case: Case) -> str | None:
+    """Where it is enabled, or is to be; None: the person chose none."""
+    option = app.state.option(case.wishes.connection, case.model)
+    if option is not None:
+        return option.connection
+    known = app.state.connections
+    if len(known) == 1:
+        return known[0].name
+    return await app.push_screen_wait(ConnectionPicker(known))
+
+
+async def _ask_and_start(
+    app: "MeshtuiApp", case: Case, report: CheckReport, editable: EditableConnection
+) -> None:
+    connection, client = editable.connection, app.client
+    before = next((m for m in connection.enabled_models if m.model == case.model), None)
+    task = report.task or Task.TEXT_GENERATION
+    base = before or EnabledModel(model=case.model, task=task)
+    after = as_checked(base, report, case.wishes)
+    running = app.state.server_of(connection.name, case.model)
+    if running is not None and running.phase.is_over:
+        running = None
+    label = one_line(after.display_name or after.model.rpartition("/")[2], 60)
+    where = one_line(connection.name, 60)
+    if after != before or report.verdict is Verdict.BLOCKED:
+        details = _blockers(report)
+        if after != before:
+            details += ["", *differences(before, after), "", _written(editable, before)]
+        if after != before and running is not None:
+            details.append("Its server runs already: it stops, and starts with these settings.")
+        question = f"Deploy {label} on {where} with these settings?"
+        if report.verdict is Verdict.BLOCKED:
+            question = f"Deploy {label} on {where}, although it does not run?"
+        dialog = Deploying(question, details, may_keep=before is not None and after != before)
+        chosen = await app.push_screen_wait(dialog)
+        if chosen is None:
+            return
+        if chosen == Deploying.CHANGE and after != before:
+            changed = placed(connection, after)
+            await client.save_connection(connection.name, changed, editable.revision)
+            if running is not None:
+                await client.stop_server(running.id)
+    await client.start_server(case.model, connection.name)
+    app.say(f"{label} is on its way on {where}.")
     app.action_go("servers")
 
 
-def _question(
-    option: ModelOption, report: CheckReport, wishes: CheckWishes
-) -> tuple[str, list[str]]:
-    """What to ask, and the reasons; none: nothing needs to be asked."""
-    name = one_line(option.label, 60)
-    others = list(_differences(option.enabled, settings(report, wishes)))
-    details = []
-    question = f"Deploy {name} as {one_line(option.connection, 40)} has it?"
-    if report.verdict is Verdict.BLOCKED:
-        question = f"Deploy {name}, although it does not run?"
-        blockers = of_level(report, Level.BLOCKER)
-        details += [f"✗ {one_line(b.message, 300)}" for b in blockers[:_MOST_BLOCKERS]]
-        details = details or [headline(report)]
-    if others:
-        details += ["", *others, f"Change them in {connection_file(option.connection)}."]
-    return question, details
+def _blockers(report: CheckReport) -> list[str]:
+    if report.verdict is not Verdict.BLOCKED:
+        return []
+    found = of_level(report, Level.BLOCKER)[:_MOST_BLOCKERS]
+    return [f"✗ {one_line(one.message, 300)}" for one in found] or [f"✗ {headline(report)}"]
 
 
-def settings(report: CheckReport, wishes: CheckWishes) -> dict[str, object]:
-    """What an enabled model has to say so that it is served as it was checked: what was wished
-    for, and for the rest what the checker proposes."""
-    proposal = report.proposal
-    proposed = {
-        name: getattr(proposal, name)
-        for name in ("max_tokens", "tensor_parallel_size", "quantization", "trust_remote_code")
-        if proposal is not None
-    }
-    wished = {
-        name: value
-        for name in ("max_tokens", "tensor_parallel_size", "quantization")
-        if (value := getattr(wishes, name)) is not None
-    }
-    return {**proposed, **wished}
+def _written(editable: EditableConnection, before: EnabledModel | None) -> str:
+    path, home = one_line(editable.path, 200), str(Path.home())
+    if path.startswith(f"{home}/"):
+        path = path.replace(home, "~", 1)
+    return f"{'They are' if before else 'It is enabled, and they are'} written to {path}."
 
 
-def _differences(enabled: EnabledModel, wanted: dict[str, object]) -> Iterator[str]:
-    for name, value in wanted.items():
-        has = getattr(enabled, name)
-        if value not in (None, has):
-            label = name.replace("_", " ").capitalize()
-            yield f"{label}: {_text(has)} there, {_text(value)} checked."
+class Deploying(ModalScreen[str | None]):
+    """Asks before a connection is changed, and before what does not run is started."""
 
-
-def _text(value: object) -> str:
-    if value is None:
-        return "not set"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:,}" if isinstance(value, int) else one_line(str(value), 60)
-
-
-def connection_file(name: str) -> str:
-    """Where a connection of that name is read from."""
-    folder = Path(PlatformDirs("meshtui", appauthor=False).user_config_dir)
-    path = str(folder / "connections" / f"{one_line(name, 60)}.toml")
-    home = str(Path.home())
-    return path.replace(home, "~", 1) if path.startswith(f"{home}/") else path
-
-
-def enabling(report: CheckReport, wishes: CheckWishes) -> str:
-    """A connection that enables the model with these settings, as TOML."""
-    lines = ['execution = "local"']
-    if wishes.runtime:
-        lines.append(f"runtime = {_toml(wishes.runtime)}")
-    lines += ["", "[[enabled_models]]", f"model = {_toml(report.model)}"]
-    if report.task:
-        lines.append(f"task = {_toml(report.task.value)}")
-    for name, value in settings(report, wishes).items():
-        usual = EnabledModel(model="")
-        if value not in (None, getattr(usual, name)):
-            lines.append(f"{name} = {_toml(value)}")
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    text = one_line(str(value), 500).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
-
-
-class HowToEnable(Reader):
-    """The model is on no connection: which file would enable it."""
-
+    CHANGE, KEEP = "change", "keep"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "copy", "Copy", id="enable.copy"),
+        Binding("y,enter", f"answer('{CHANGE}')", "Yes", id="deploying.yes"),
+        Binding("k", f"answer('{KEEP}')", "As it is", id="deploying.keep"),
+        Binding("n,escape", "answer('')", "No", id="deploying.no"),
     ]
 
-    def __init__(self, report: CheckReport, wishes: CheckWishes) -> None:
+    def __init__(self, question: str, details: Sequence[str], *, may_keep: bool) -> None:
         super().__init__()
-        self._report = report
-        self._text = enabling(report, wishes)
+        self._question, self._details, self._may_keep = question, details, may_keep
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield title(self._question)
+            yield Static(Content("\n".join(self._details).strip("\n")))
+            keep = (("k", "Deploy as it was before"),) if self._may_keep else ()
+            yield keys(("y", "Deploy"), *keep, ("esc", "Leave it"))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return parameters != (self.KEEP,) or self._may_keep
+
+    def action_answer(self, answer: str) -> None:
+        self.dismiss(answer or None)
+
+
+class ConnectionPicker(Finder):
+    """Where to deploy. The key is the connection's name."""
+
+    HEADING = "Deploy on"
+    PLACEHOLDER = "type to narrow"
+    EMPTY = "No connection has that in its name."
+
+    def __init__(self, connections: Sequence[Connection]) -> None:
+        super().__init__()
+        self._connections = connections
+
+    async def choices(self, query: str) -> Sequence[Choice]:
+        needle = query.casefold().strip()
+        return [
+            (
+                one.name,
+                Content.assemble(
+                    (f"{one_line(one.name, 60):<18}", "$strong"),
+                    (f"  {one_line(one.execution, 40)}", "$muted"),
+                ),
+            )
+            for one in self._connections
+            if needle in one.name.casefold()
+        ]
+
+
+class NotInCache(Reader):
+    """Servers take no folder as it is."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self._folder = folder
 
     def heading(self) -> str:
-        return "Not enabled yet"
+        return "Not in the cache yet"
 
     def content(self) -> Content:
-        name = one_line(self._report.model, 120)
-        if is_path(self._report.model):
-            return Content(
-                f"{name} is a folder. Servers run models of the Hub and of the cache: bring it "
-                "into the cache first (meshtui cache build), and enable it under its name there."
-            )
-        stem = one_line(self._report.model.rpartition("/")[2], 60).lower()
-        safe = "".join(c if c.isascii() and c.isalnum() else "-" for c in stem).strip("-")
-        return Content.assemble(
-            f"No connection enables {name}. This file would, with what was checked; it is read "
-            "as soon as it is saved:\n\n",
-            (connection_file(safe or "model"), "$key"),
-            "\n\n",
-            (self._text, "$strong"),
-            ("\ny copies it.", "$muted"),
+        return Content(
+            f"{one_line(self._folder, 200)} is a folder. Servers run models of the Hub and of the "
+            "cache: bring it into the cache first (i on the Cache screen, or meshtui cache build), "
+            "and check it under its name there."
         )
-
-    def action_copy(self) -> None:
-        workstation(self).copy(self._text, "The connection")

@@ -37,6 +37,7 @@ BINDINGS: list[BindingType] = [
     _key("f5,ctrl+r", "again", "Again", "Check again, with what is there now"),
     _key("left", "turn(-1)", "Less", "The value before, of the marked parameter", show=False),
     _key("right", "turn(1)", "More", "The next value of the marked parameter", show=False),
+    _key("space", "values", "Values", "List all values of the marked parameter", show=False),
     *(
         _key(
             parameter.letter,

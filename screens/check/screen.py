@@ -1,5 +1,6 @@
 """The screen of the checker: what is asked, what the keys do, and what comes of it."""
 
+from collections.abc import Hashable
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -19,6 +20,7 @@ from ..state import Link
 from ..work import start
 from . import keys, names
 from .asking import PATIENCE_S, Asker, Case
+from .basis import basis
 from .knob import Knob
 from .model_field import Suggestions
 from .page import Page
@@ -54,6 +56,8 @@ class CheckScreen(WorkScreen):
         self._gpus: tuple[GpuSpec, ...] = ()
         # Asked for before the controller was there.
         self._early: str | None = None
+        # What the newest question's answer rests on.
+        self._basis: Hashable = None
         # A name was entered: with the answer, letters are keys.
         self._is_entered = False
         self._possible: set[str] = set()
@@ -102,8 +106,14 @@ class CheckScreen(WorkScreen):
             self._begin(wanted)
         elif waiting := self._early:
             self._ask(waiting)
-        elif event is None and self._case and isinstance(self._case.error, Unavailable):
-            self._ask(self._case.model)
+        elif (model := self._model) and self._is_outdated(model, event):
+            self._ask(model)
+
+    def _is_outdated(self, model: str, event: ControllerEvent | None) -> bool:
+        """Whether the newest question would be answered otherwise now."""
+        if self._asker.asked is None and self._case and isinstance(self._case.error, Unavailable):
+            return event is None
+        return self._basis != basis(workstation(self).state, model)
 
     async def _list(self) -> None:
         """What can be chosen from."""
@@ -125,7 +135,9 @@ class CheckScreen(WorkScreen):
     def _ask(self, model: str) -> None:
         """Asks about the model as the parameters stand; the newest question counts."""
         self._early = None
-        if workstation(self).state.link is Link.CONNECTED:
+        state = workstation(self).state
+        if state.link is Link.CONNECTED:
+            self._basis = basis(state, model)
             self._asker.ask(model, self._wishes)
         else:
             self._early = model
@@ -233,9 +245,14 @@ class CheckScreen(WorkScreen):
         self._turn(message.knob.parameter, message.direction)
 
     def on_knob_opened(self, message: Knob.Opened) -> None:
+        self._choose(message.knob.parameter)
+
+    def action_values(self) -> None:
+        self._choose(self._current)
+
+    def _choose(self, parameter: Parameter) -> None:
         from .choosing import ValuePicker, value_of
 
-        parameter = message.knob.parameter
         picker = ValuePicker(parameter, self._known, parameter.wished(self._wishes))
 
         def chosen(key: str | None) -> None:
@@ -351,7 +368,7 @@ class CheckScreen(WorkScreen):
         from .deploy import deploy
 
         if self._case and self._case.report:
-            deploy(self, self._case.report, self._case.wishes)
+            deploy(self, self._case)
 
     def action_export(self) -> None:
         from .export import save

@@ -18,6 +18,7 @@ from meshtui.domain.server import ServerStatus
 from meshtui.domain.text import one_line
 
 from .. import words
+from ..before_start import may_start
 from ..frame import WorkScreen, workstation
 from ..widgets.dialogs import Confirm
 from ..widgets.table import Table
@@ -196,8 +197,13 @@ class ServersScreen(WorkScreen):
         if server is not None and not server.phase.is_over:
             self._send(client.stop_server(server.id))
         elif self._model is not None:
-            connection, model = self._model
-            self._send(client.start_server(model, connection))
+            self._send(self._start_server(*self._model))
+
+    async def _start_server(self, connection: str, model: str) -> None:
+        app = workstation(self)
+        option = app.state.option(connection, model)
+        if await may_start(app, model, connection, option.label if option else model):
+            await app.client.start_server(model, connection)
 
     def action_details(self) -> None:
         from .details import ServerDetails

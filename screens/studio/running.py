@@ -9,9 +9,10 @@ from textual.worker import Worker
 
 from meshtui.domain.errors import MeshtuiError, Unavailable
 
+from ..before_start import may_start
 from ..frame import workstation
 from ..work import start
-from .answer import Standing
+from .answer import Answer, Standing
 from .block import Block
 
 _FLUSHES_PER_S = 30
@@ -45,18 +46,26 @@ class Runner:
         """Leaving the loop closes the stream, which is what ends a run."""
         answer = block.answer
         try:
-            stream = workstation(self._screen).client.prompt(answer.request)
-            async with aclosing(stream) as events:
-                async for event in events:
-                    if answer.take(event):
-                        self._progress(block)
-            if not answer.standing.is_over:
-                answer.fail(Unavailable("The answer ended before it was complete."))
+            if await self._may_start(answer):
+                stream = workstation(self._screen).client.prompt(answer.request)
+                async with aclosing(stream) as events:
+                    async for event in events:
+                        if answer.take(event):
+                            self._progress(block)
+                if not answer.standing.is_over:
+                    answer.fail(Unavailable("The answer ended before it was complete."))
         except (MeshtuiError, OSError) as error:
             answer.fail(error if isinstance(error, MeshtuiError) else Unavailable(str(error)))
         finally:
             answer.cancel()
             self._end(block)
+
+    async def _may_start(self, answer: Answer) -> bool:
+        request = answer.request
+        if request.connection is None:
+            return True
+        app = workstation(self._screen)
+        return await may_start(app, request.model, request.connection, answer.label)
 
     def _progress(self, block: Block) -> None:
         if block.answer.standing is Standing.STREAMING:

@@ -53,6 +53,31 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(yes)
 
 
+class StartAnyway(ModalScreen[str | None]):
+    """Asks whether to start what does not run, and offers to look into why."""
+
+    START, CHECK = "start", "check"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", f"answer('{START}')", "Yes", id="start_anyway.yes"),
+        Binding("c", f"answer('{CHECK}')", "Check", id="start_anyway.check"),
+        Binding("n,escape", "answer('')", "No", id="start_anyway.no"),
+    ]
+
+    def __init__(self, question: str, details: Sequence[str]) -> None:
+        super().__init__()
+        self._question, self._details = question, details
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield title(self._question)
+            for line in self._details:
+                yield Static(Content(line))
+            yield keys(("y", "Start it all the same"), ("c", "Open in Check"), ("esc", "Leave it"))
+
+    def action_answer(self, answer: str) -> None:
+        self.dismiss(answer or None)
+
+
 class Reader(ModalScreen[None]):
     """Something to read."""
 

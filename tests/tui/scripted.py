@@ -17,7 +17,9 @@ from meshtui.domain.controller import (
     ModelOption,
     Overview,
 )
+from meshtui.domain.editing import EditableConnection
 from meshtui.domain.errors import MeshtuiError, NotFound, Unavailable
+from meshtui.domain.finding import Finding
 from meshtui.domain.generation import ChatRequest, GenerationParameters, Run, RunEvent
 from meshtui.domain.hub_search import FoundModel
 from meshtui.domain.memory import GpuSpec
@@ -138,6 +140,8 @@ class ScriptedClient(ControllerClient):
         self.may_check = asyncio.Event()
         self.may_check.set()
         self.catalogue = check_reports.GPUS
+        self.blockers: tuple[Finding, ...] = ()
+        self.edited = {connection.name: connection for connection in self.first.connections}
         self.known_presets: list[Preset] = []
         self.searches: list[str] = []
         self.hub: Callable[[str], Awaitable[list[FoundModel]]] = _nothing_found
@@ -255,6 +259,22 @@ class ScriptedClient(ControllerClient):
 
     async def gpus(self) -> list[GpuSpec]:
         return self.catalogue
+
+    async def start_blockers(
+        self, model: str, connection: str | None = None
+    ) -> tuple[Finding, ...]:
+        return self.blockers
+
+    async def editable_connection(self, name: str) -> EditableConnection:
+        path = f"/home/ana/.config/meshtui/connections/{name}.toml"
+        return EditableConnection(connection=self.edited[name], revision="1", path=path)
+
+    async def save_connection(
+        self, name: str, connection: Connection, revision: str | None
+    ) -> EditableConnection:
+        self.commands.append(("save", name, revision or ""))
+        self.edited[name] = connection
+        return await self.editable_connection(name)
 
     async def presets(self) -> list[Preset]:
         return self.known_presets

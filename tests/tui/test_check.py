@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from meshtui.screens.check.compare_screen import CompareScreen
+from meshtui.screens.check.deploy import ConnectionPicker, Deploying
 from meshtui.screens.check.explain import Arithmetic, Explanation
 from meshtui.screens.check.findings import Findings
 from meshtui.screens.check.knob import Knob
@@ -16,18 +17,25 @@ from meshtui.screens.state import Link
 from textual.screen import ModalScreen
 
 from meshtui.domain.check import CheckReport, CheckWishes
-from meshtui.domain.connection import EnabledModel
+from meshtui.domain.connection import Connection, EnabledModel
+from meshtui.domain.controller import (
+    CacheEntryChanged,
+    CacheEntryRemoved,
+    RuntimeChanged,
+    ServerChanged,
+)
 from meshtui.domain.errors import HubUnreachable, Unavailable
 from meshtui.domain.hub_search import FoundModel
 from meshtui.domain.model_cache import CacheEntry
 from meshtui.domain.preset import Preset, Purpose
+from meshtui.domain.runtime import BuildPhase
 from meshtui.domain.task import Task
 from tests.support.waiting import eventually
 from tests.tui import check_reports
 from tests.tui.check_reports import BASE, LLAMA, MYSTERY, QWEN
 from tests.tui.conftest import AppPilot, opened, said, settled, shown
 from tests.tui.scenes import checked, open_check
-from tests.tui.scripted import ENABLED, MODEL, ScriptedClient, overview
+from tests.tui.scripted import ENABLED, GPU, MODEL, ScriptedClient, overview, server
 
 ON_LLAMA = overview(models=(ENABLED, EnabledModel(model=LLAMA)))
 
@@ -399,6 +407,29 @@ async def test_a_controller_that_goes_away_is_said_and_asked_again_when_it_is_ba
         await eventually(lambda: "short by" in shown(app), "the answer, once it is back")
 
 
+async def test_what_a_verdict_rests_on_is_asked_about_again_when_it_changes() -> None:
+    client = WithCache()
+    async with opened(client) as (app, pilot):
+        await checked(app, pilot, QWEN)
+        await eventually(lambda: app.state.entries, "the cache's entries")
+        client.tell(CacheEntryChanged(CacheEntry(model="acme/tiny", folder="b", size_bytes=1)))
+        client.tell(RuntimeChanged(msgspec.structs.replace(GPU, phase=BuildPhase.BUILDING)))
+        await eventually(lambda: app.state.builds, "the build")
+        await settled(pilot)
+        before = len(client.checks)
+        client.tell(RuntimeChanged(msgspec.structs.replace(GPU, phase=BuildPhase.READY)))
+        await eventually(lambda: len(client.checks) == before + 1, "again, with the runtime")
+        client.tell(CacheEntryChanged(CacheEntry(model=QWEN, folder="a", commit="c0ffee")))
+        await eventually(lambda: len(client.checks) == before + 2, "again, with the files")
+        await press(pilot, "1")
+        client.tell(CacheEntryRemoved(QWEN))
+        await eventually(lambda: QWEN not in (app.state.entries or {}), "the removal")
+        assert len(client.checks) == before + 2, "not while nobody looks"
+        await press(pilot, "f6")
+        await eventually(lambda: len(client.checks) == before + 3, "again, on the way back")
+        assert {model for model, _wishes in client.checks} == {QWEN}
+
+
 # What is seen
 
 
@@ -446,41 +477,98 @@ async def test_measured_figures_and_imagined_gpus_wear_a_badge() -> None:
 # What comes of it
 
 
-async def test_d_starts_an_enabled_models_server() -> None:
+async def test_d_gives_the_connection_what_is_proposed_and_starts_the_server() -> None:
+    """Where nothing was wished, the proposal counts: what was judged to not fit is not deployed."""
     client = ScriptedClient(ON_LLAMA)
+    async with opened(client) as (app, pilot):
+        await checked(app, pilot, LLAMA)
+        await press(pilot, "v", "d")
+        await eventually(lambda: isinstance(app.screen, Deploying), "the question")
+        await settled(pilot)
+        text = " ".join(shown(app).split())
+        assert "Deploy Llama-3.1-8B-Instruct on local with these settings?" in text
+        assert "Max tokens: 74,128 (not set before)" in text
+        assert "Extra engine arguments: --kv-cache-dtype fp8 (not set before)" in text
+        assert "connections/local.toml" in text
+        await press(pilot, "y")
+        await eventually(lambda: app.current_mode == "servers", "the way to it")
+        assert client.commands == [("save", "local", "1"), ("start", LLAMA, "local")]
+        _smollm, llama = client.edited["local"].enabled_models
+        assert llama.max_tokens == 74128
+        assert llama.extra_engine_args == ("--kv-cache-dtype", "fp8")
+
+
+async def test_d_on_a_connection_that_has_the_settings_asks_nothing() -> None:
+    enabled = EnabledModel(model=LLAMA, max_tokens=37056)
+    client = ScriptedClient(overview(models=(enabled,)))
     async with opened(client) as (app, pilot):
         await checked(app, pilot, LLAMA)
         await press(pilot, "a", "d")
-        assert "Max tokens: not set there, 37,056 checked." in shown(app)
-        assert "connections/local.toml" in " ".join(shown(app).split())
-        await press(pilot, "y")
         await eventually(lambda: client.commands == [("start", LLAMA, "local")], "the start")
-        await eventually(lambda: app.current_mode == "servers", "the way to it")
 
 
-async def test_deploying_what_does_not_run_asks_and_names_the_blocker() -> None:
+async def test_d_can_leave_the_connection_as_it_is_and_restarts_what_runs_already() -> None:
     client = ScriptedClient(ON_LLAMA)
+    async with opened(client) as (app, pilot):
+        client.tell(ServerChanged(server(id="llama-1", model=LLAMA)))
+        await checked(app, pilot, LLAMA)
+        await press(pilot, "a", "d")
+        await eventually(lambda: isinstance(app.screen, Deploying), "the question")
+        await settled(pilot)
+        assert "Its server runs already" in shown(app)
+        await press(pilot, "k")
+        await eventually(lambda: client.commands == [("start", LLAMA, "local")], "the start")
+        client.commands.clear()
+        await pilot.press("4", "d")
+        await eventually(lambda: isinstance(app.screen, Deploying), "the question")
+        await pilot.press("enter")
+        await eventually(lambda: len(client.commands) == 3, "all of it")
+        assert client.commands == [
+            ("save", "local", "1"),
+            ("stop", "llama-1"),
+            ("start", LLAMA, "local"),
+        ]
+
+
+async def test_d_enables_a_model_where_it_is_chosen_to() -> None:
+    known = (Connection(name="local"), Connection(name="cluster", execution="gpus"))
+    client = ScriptedClient(msgspec.structs.replace(overview(models=()), connections=known))
     async with opened(client) as (app, pilot):
         await checked(app, pilot, LLAMA)
         await press(pilot, "d")
+        await eventually(lambda: isinstance(app.screen, ConnectionPicker), "the choice")
+        await press(pilot, *"clu", "enter")
+        await eventually(lambda: isinstance(app.screen, Deploying), "the question")
+        await settled(pilot)
+        assert "Max tokens: 37,056" in shown(app)
+        assert "before" not in shown(app)
+        await press(pilot, "y")
+        await eventually(lambda: ("start", LLAMA, "cluster") in client.commands, "the start")
+        [llama] = client.edited["cluster"].enabled_models
+        assert (llama.model, llama.max_tokens) == (LLAMA, 37056)
+
+
+async def test_deploying_what_does_not_run_asks_and_names_the_blocker() -> None:
+    client = ScriptedClient(overview(models=(ENABLED, EnabledModel(model=BASE))))
+    async with opened(client) as (app, pilot):
+        await checked(app, pilot, BASE)
+        await press(pilot, "d")
+        await eventually(lambda: isinstance(app.screen, Deploying), "the question")
+        await settled(pilot)
         assert "although it does not run?" in shown(app)
-        assert "One request of 131,072 tokens needs 16.00 GiB" in shown(app)
+        assert "This is a base model" in shown(app)
         await press(pilot, "escape")
         assert client.commands == []
 
 
-async def test_deploying_what_is_not_enabled_says_how_to_enable_it() -> None:
+async def test_a_folder_is_to_be_brought_into_the_cache_first(tmp_path: Path) -> None:
     client = ScriptedClient()
-    async with opened(client, size=(120, 40)) as (app, pilot):
-        await checked(app, pilot, LLAMA)
-        await press(pilot, "a", "d")
-        text = shown(app)
-        assert "connections/llama-3-1-8b-instruct.toml" in text
-        assert f'model = "{LLAMA}"' in text
-        assert "max_tokens = 37056" in text
-        await press(pilot, "y")
-        await eventually(lambda: "The connection copied" in said(app), "the copy")
-        assert client.commands == []
+    found = check_reports.report(LLAMA, CheckWishes())
+    client.checker = lambda model, _wishes: msgspec.structs.replace(found, model=model)
+    async with opened(client) as (app, pilot):
+        await checked(app, pilot, str(tmp_path))
+        await press(pilot, "d")
+        await eventually(lambda: "Not in the cache yet" in shown(app), "what to do first")
 
 
 async def test_up_to_three_stand_side_by_side() -> None:
