@@ -79,6 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-health", action="store_true", help="never say that it is ready")
     parser.add_argument("--tokens", type=int, default=16, help="length of every answer")
     parser.add_argument("--rate", type=float, default=0.0, help="tokens per second; 0: no limit")
+    parser.add_argument("--first-s", type=float, default=0.0, help="time before the first token")
     parser.add_argument("--pooling-s", type=float, default=0.0, help="time for each such answer")
     parser.add_argument("--text", choices=("words", "paris", "hostile"), default="paris")
     parser.set_defaults(ignore_sigterm="starting")
@@ -269,7 +270,9 @@ class Engine:
             await asyncio.wait({gone})
 
     async def tokens(self, count: int) -> Any:
-        begin = time.monotonic()
+        begin = time.monotonic() + self.options.first_s
+        if self.options.first_s:
+            await asyncio.sleep(self.options.first_s)
         for index in range(count):
             if self.options.rate:
                 due = begin + (index + 1) / self.options.rate
