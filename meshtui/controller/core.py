@@ -125,7 +125,12 @@ class Core:
             crash_explanation=self._last_words,
         )
         self.images = Images(catalogue=self.catalogue, servers=self.servers, session=self.session)
-        self.pooling = Pooling(catalogue=self.catalogue, servers=self.servers, session=self.session)
+        self.pooling = Pooling(
+            catalogue=self.catalogue,
+            servers=self.servers,
+            session=self.session,
+            crash_explanation=self._last_words,
+        )
         self.gateway = Gateway(
             catalogue=self.catalogue,
             servers=self.servers,

@@ -1,6 +1,6 @@
 """Vectors, orders and classes of texts: starts the server where needed, and asks it."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -11,8 +11,9 @@ from meshtui.controller.fitting import check_fits
 from meshtui.controller.http import answer, body
 from meshtui.controller.parts import Servers
 from meshtui.controller.runs import target_of
-from meshtui.domain.errors import InvalidInput
+from meshtui.domain.errors import EngineError, InvalidInput
 from meshtui.domain.pooling import ClassifyRequest, EmbedRequest, RerankRequest
+from meshtui.domain.server import Explanation
 from meshtui.domain.task import Ability
 from meshtui.inference import pooling
 from meshtui.inference.chat import Target
@@ -20,7 +21,8 @@ from meshtui.inference.chat import Target
 
 class Pooling:
     """Answers whole requests; `active` counts those that wait or are worked on. A client that
-    goes away cancels its own in the engine."""
+    goes away cancels its own in the engine. `crash_explanation` waits a little for what a server
+    that died over a request had to say."""
 
     def __init__(
         self,
@@ -28,10 +30,12 @@ class Pooling:
         catalogue: Catalogue,
         servers: Servers,
         session: Callable[[], aiohttp.ClientSession],
+        crash_explanation: Callable[[str], Awaitable[Explanation | None]],
     ) -> None:
         self._catalogue = catalogue
         self._servers = servers
         self._session = session
+        self._crash_explanation = crash_explanation
         self.active = 0
 
     def add_routes(self, table: web.RouteTableDef) -> None:
@@ -78,7 +82,13 @@ class Pooling:
         self.active += 1
         try:
             ready = await self._servers.ready(choice.connection, choice.enabled, lambda _: None)
-            with self._servers.lease(ready.server_id):
-                yield target_of(ready)
+            try:
+                with self._servers.lease(ready.server_id):
+                    yield target_of(ready)
+            except EngineError as error:
+                why = await self._crash_explanation(ready.server_id)
+                if why is None:
+                    raise
+                raise EngineError(why.cause, hint=why.fix) from error
         finally:
             self.active -= 1

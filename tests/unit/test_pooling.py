@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import os
+import signal
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -177,6 +179,23 @@ async def cancelled_in_the_engine(controller: RunningController, asking: Awaitab
         await state(running=1)
         asked.cancel()
         await state(running=0, aborted=1)
+
+
+async def test_an_engine_that_dies_over_a_request_says_of_what(
+    controller: RunningController,
+) -> None:
+    request = EmbedRequest(model="fake/slow-embedder", texts=("x",))
+    asked = asyncio.ensure_future(controller.client.embed(request))
+
+    async def answering() -> bool:
+        return any(server.active_requests for server in controller.core.servers.list())
+
+    await until(answering)
+    [server] = controller.core.servers.list()
+    assert server.pid
+    os.kill(server.pid, signal.SIGKILL)
+    with pytest.raises(EngineError, match="killed"):
+        await asked
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 30) -> None:
