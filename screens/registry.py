@@ -33,4 +33,5 @@ SCREENS = (
     Entry("servers", "Servers", "2", "f3", "servers.screen:ServersScreen"),
     Entry("cache", "Cache", "3", "f4", "cache.screen:CacheScreen"),
     Entry("check", "Check", "4", "f6", "check.screen:CheckScreen"),
+    Entry("connections", "Connections", "5", "f7", "connections.screen:ConnectionsScreen"),
 )

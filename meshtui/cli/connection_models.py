@@ -11,8 +11,9 @@ from meshtui.cli.asking import confirm
 from meshtui.cli.check_report import SIGNS, VERDICTS
 from meshtui.cli.command import Noun, print_json
 from meshtui.client import ControllerClient
-from meshtui.domain.check import CheckReport, CheckWishes, Verdict
-from meshtui.domain.connection import Connection, EnabledModel
+from meshtui.client.connections import wishes_for
+from meshtui.domain.check import CheckReport, Verdict
+from meshtui.domain.connection import EnabledModel
 from meshtui.domain.described import help_of
 from meshtui.domain.editing import EditableConnection
 from meshtui.domain.errors import InvalidInput, NotFound
@@ -165,21 +166,6 @@ def _number_or_auto(text: str) -> int | None:
         return int(text)
     except ValueError:
         raise InvalidInput("--max-tokens takes a whole number, or auto.") from None
-
-
-def wishes_for(connection: Connection, enabled: EnabledModel) -> CheckWishes:
-    """What the checker is asked, so that it judges what is about to be enabled."""
-    return CheckWishes(
-        connection=connection.name,
-        engine=enabled.engine,
-        task=enabled.task,
-        tensor_parallel_size=enabled.tensor_parallel_size
-        if enabled.tensor_parallel_size > 1
-        else None,
-        max_tokens=enabled.max_tokens,
-        quantization=enabled.quantization,
-        trust_remote_code=enabled.trust_remote_code,
-    )
 
 
 def _print_verdict(report: CheckReport) -> None:

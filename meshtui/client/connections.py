@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from urllib.parse import quote
 
 from meshtui.client.channel import Channel
-from meshtui.domain.connection import Connection
+from meshtui.domain.check import CheckWishes
+from meshtui.domain.connection import Connection, EnabledModel
 from meshtui.domain.editing import ANY_REVISION, EditableConnection, Fault, TokenOwner
 from meshtui.domain.finding import Finding
 
@@ -32,6 +33,10 @@ class ConnectionQuestions(ABC):
         """The connection as its file is now, with the revision to save over."""
         channel = await self._open()
         return await channel.call(EditableConnection, "GET", _path(name, "/editable"), raw=True)
+
+    async def execution_names(self) -> list[str]:
+        """Where servers can run: `local`, and the execution configs of clusters."""
+        return await (await self._open()).call(list[str], "GET", "/executions")
 
     async def connection_faults(
         self, connection: Connection, name: str | None = None
@@ -93,3 +98,17 @@ class ConnectionQuestions(ABC):
 
 def _path(name: str, more: str = "") -> str:
     return f"/connections/{quote(name, safe='')}{more}"
+
+
+def wishes_for(connection: Connection, enabled: EnabledModel) -> CheckWishes:
+    """What the checker is asked, so that it judges what is about to be enabled."""
+    gpus = enabled.tensor_parallel_size
+    return CheckWishes(
+        connection=connection.name,
+        engine=enabled.engine,
+        task=enabled.task,
+        tensor_parallel_size=gpus if gpus > 1 else None,
+        max_tokens=enabled.max_tokens,
+        quantization=enabled.quantization,
+        trust_remote_code=enabled.trust_remote_code,
+    )

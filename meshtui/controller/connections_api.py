@@ -9,6 +9,7 @@ from meshtui.controller.http import answer, body
 from meshtui.controller.parts import Runtimes
 from meshtui.domain.connection import Connection
 from meshtui.domain.editing import ANY_REVISION
+from meshtui.domain.execution import LOCAL
 from meshtui.settings.store import Settings
 
 
@@ -58,6 +59,10 @@ def add_connection_routes(
         revision = request.query.get("revision", ANY_REVISION)
         await editing.delete(request.match_info["name"], revision)
         return answer({})
+
+    @table.get("/executions")
+    async def executions(_request: web.Request) -> web.Response:
+        return answer([LOCAL, *settings.executions.objects])
 
     @table.post("/connection-faults")
     async def faults(request: web.Request) -> web.Response:
