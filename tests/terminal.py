@@ -86,14 +86,20 @@ class Terminal:
 
     def echo_s(self, key: str, timeout_s: float = 5) -> float:
         """Seconds from a key press to its being painted. `key` is a character that nothing else
-        paints, and the emulator works after the clock has stopped."""
+        paints."""
+        return self.paint_s(key, key, timeout_s)
+
+    def paint_s(self, key: str, wanted: str, timeout_s: float = 5) -> float:
+        """Seconds from a key press to the painting of a text that nothing else paints; the
+        emulator works after the clock has stopped."""
         sent_at = time.perf_counter()
         os.write(self._fd, key.encode())
         pending = b""
-        while key.encode() not in pending:
+        while wanted.encode() not in pending:
             left_s = sent_at + timeout_s - time.perf_counter()
             if left_s <= 0 or not select.select([self._fd], [], [], left_s)[0]:
-                raise AssertionError(f"{key!r} was not painted:\n{self.text}")
+                self._take(pending)
+                raise AssertionError(f"{wanted!r} was not painted:\n{self.text}")
             pending += os.read(self._fd, 65536)
         took_s = time.perf_counter() - sent_at
         self._take(pending)
