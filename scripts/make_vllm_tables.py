@@ -150,6 +150,26 @@ def minimum_capability(version: str) -> int:
     return 75 if tuple(int(n) for n in re.findall(r"\d+", version)[:2]) >= (0, 21) else 70
 
 
+def parsers(read: Read, names: list[str], folder: str) -> list[str]:
+    """The names of the parsers in the folders that end so: those that their modules register, and
+    (newer releases) those that the package registers before they are loaded."""
+    found: set[str] = set()
+    for name in names:
+        if not re.search(rf"(^|/){folder}/[^/]+\.py$", name):
+            continue
+        tree = ast.parse(read(name))
+        for variable, value in assigned(tree).items():
+            if variable.endswith("_PARSERS_TO_REGISTER"):
+                found.update(str(key) for key, _ in literal_items(value))
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr == "register_module":
+                given = [*node.args[:1], *(k.value for k in node.keywords if k.arg == "name")]
+                found.update(text for one in given for text in string_list(one))
+    return sorted(found)
+
+
 def table_of(module: dict[str, ast.expr], variable: str) -> dict[Any, Any]:
     """A dict display of literals, sorted; empty where the module has none of that name."""
     return dict(sorted(literal_items(module[variable]))) if variable in module else {}
@@ -172,6 +192,8 @@ def vllm_table(read: Read, names: list[str], version: str) -> dict[str, Any]:
         "quantization": dict(sorted(quantization(read, names).items())),
         "gptq_desc_act": takes_gptq_desc_act(read, names),
         "minimum_capability": minimum_capability(version),
+        "tool_parsers": parsers(read, names, "tool_parsers"),
+        "reasoning_parsers": parsers(read, names, "reasoning"),
     }
 
 

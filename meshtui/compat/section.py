@@ -68,9 +68,9 @@ class Section:
         for value in (self.value(name), self._default(name)):
             if value is None:
                 break
-            whole = _whole(value)
-            if whole is not None:
-                return whole
+            number = whole_number(value)
+            if number is not None:
+                return number
         return default
 
     def positive(self, *names: str) -> int | None:
@@ -112,7 +112,7 @@ class Section:
         value = self.value(name)
         if not isinstance(value, list | tuple) or len(value) > MOST_LAYERS * 4:
             return ()
-        numbers = [_whole(item) for item in value]
+        numbers = [whole_number(item) for item in value]
         return tuple(n for n in numbers if n is not None) if None not in numbers else ()
 
     def mapping(self, name: str) -> Mapping[str, Any]:
@@ -184,7 +184,8 @@ class Section:
         return fields.get(name) if value is None else value
 
 
-def _whole(value: Any) -> int | None:
+def whole_number(value: Any) -> int | None:
+    """A whole number of a size that a model may name (floats without a fraction count)."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float):

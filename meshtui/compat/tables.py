@@ -13,7 +13,8 @@ from meshtui.settings.shipped import data_names, json_data, release
 class VllmTable(msgspec.Struct, frozen=True, kw_only=True):
     """What one version of vLLM can run. `quantization` maps a method to ten times the compute
     capability that it needs; `minimum_capability` is what its CUDA wheels need in any case.
-    `gptq_desc_act`: whether it takes GPTQ weights that were ordered by activation in groups."""
+    `gptq_desc_act`: whether it takes GPTQ weights that were ordered by activation in groups.
+    `tool_parsers` and `reasoning_parsers` are the names that its options take."""
 
     version: str
     architectures: dict[str, tuple[str, ...]]
@@ -22,6 +23,8 @@ class VllmTable(msgspec.Struct, frozen=True, kw_only=True):
     quantization: dict[str, int | None]
     gptq_desc_act: bool = True
     minimum_capability: int = 75
+    tool_parsers: tuple[str, ...] = ()
+    reasoning_parsers: tuple[str, ...] = ()
 
     @property
     def generating(self) -> frozenset[str]:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from meshtui.compat.subject import Access, Subject
+from meshtui.compat.tables import vllm_table
 from meshtui.domain.check import CheckReport, CheckWishes, Verdict
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.errors import InvalidInput, NotFound
@@ -14,9 +15,11 @@ from meshtui.domain.task import Engine, EngineChoice, Task
 from meshtui.engines.base import Machine
 from meshtui.engines.check.case import Place
 from meshtui.engines.check.known import Known
+from meshtui.engines.check.proposal import parsers_of
 from meshtui.engines.check.verdict import check
 from meshtui.engines.gpus_here import GpuHere, GpusHere, parse_cuda, parse_gpus
 from meshtui.memory.gpus import gpus
+from meshtui.settings.shipped import toml_data
 from tests.support.memory_data import DATA
 from tests.support.subjects import CHATML, QWEN, generation, subject, tokenizer
 
@@ -65,6 +68,35 @@ def test_a_model_that_fits_runs() -> None:
     assert found.proposal is not None and found.proposal.max_tokens == 32768
     assert found.proposal.tool_call_parser == "llama3_json"
     assert any(one.startswith("L40S") for one in found.alternatives)
+
+
+@pytest.mark.parametrize(
+    ("model", "vllm", "tools", "reasoning"),
+    [
+        # The names that the packages of these releases register.
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct", "0.9.2", None, None),
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct", "0.10.0", "qwen3_coder", None),
+        ("Qwen/Qwen3-8B", "0.8.5", "hermes", None),
+        ("Qwen/Qwen3-8B", "0.32.0", "hermes", "qwen3"),
+        ("deepseek-ai/DeepSeek-V3.1", "0.10.2", "deepseek_v31", None),
+        ("deepseek-ai/DeepSeek-V3.1", "0.12.0", "deepseek_v31", "deepseek_v3"),
+        ("ibm-granite/granite-4.0-h-small", "0.17.1", None, None),
+        ("ibm-granite/granite-4.0-h-small", "0.18.1", "granite4", None),
+        ("openai/gpt-oss-20b", "0.32.0", "openai", "openai_gptoss"),
+        ("acme/of-no-family", "0.32.0", None, None),
+    ],
+)
+def test_parsers_are_proposed_where_the_release_has_them(
+    model: str, vllm: str, tools: str | None, reasoning: str | None
+) -> None:
+    assert parsers_of(model, vllm_table(vllm)) == (tools, reasoning)
+
+
+def test_every_parser_that_is_proposed_is_one_of_the_newest_release() -> None:
+    newest = vllm_table(None)
+    for family in toml_data("families.toml")["parsers"]:
+        assert family.get("tool_call", "hermes") in newest.tool_parsers
+        assert family.get("reasoning", "qwen3") in newest.reasoning_parsers
 
 
 def test_the_models_whole_length_need_not_fit() -> None:

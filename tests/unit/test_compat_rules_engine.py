@@ -212,6 +212,13 @@ def test_the_models_own_limit_understands_rope_scaling(model: str, own: int) -> 
     assert level == "blocker" and f"{own:,}" in fix
 
 
+def test_a_quantization_that_nobody_signed_is_none_for_vllm() -> None:
+    unsigned = subject(like="nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-NVFP4")
+    level, message, fix = said(quantization, unsigned)
+    assert level == "warning" and "NVFP4" in message and "unquantized" in message and fix
+    assert said(quantization, subject(like="nvidia/DeepSeek-V3-0324-NVFP4"))[0] == "ok"
+
+
 def test_linear_scaling_lengthens() -> None:
     config = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 4096,
               "rope_scaling": {"type": "linear", "factor": 4.0}}  # fmt: skip

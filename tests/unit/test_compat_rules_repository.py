@@ -87,6 +87,25 @@ def test_files_beside_the_configuration_that_are_broken_are_told() -> None:
     assert model.configuration.architectures == ("LlamaForCausalLM",)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "named"),
+    [
+        ({"num_hidden_layers": 10**30}, "num_hidden_layers"),
+        ({"hidden_size": "4096", "vocab_size": -5}, "hidden_size, vocab_size"),
+        ({"num_attention_heads": 1.5}, "num_attention_heads"),
+        ({"max_position_embeddings": {}}, "max_position_embeddings"),
+        ({"text_config": {"head_dim": True}}, "head_dim"),
+        ({"num_hidden_layers": 2, "intermediate_size": [128, 256], "head_dim": None}, ""),
+        ({"max_position_embeddings": 4096.0, "num_key_value_heads": 0}, ""),
+    ],
+)
+def test_numbers_that_no_model_has_are_told(sizes: dict[str, object], named: str) -> None:
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **sizes}
+    messages = [f.message for f in found(configuration, subject(config=config))]
+    told = [message for message in messages if "no possible number" in message]
+    assert bool(told) == bool(named) and all(f"for {named}:" in message for message in told)
+
+
 def test_safetensors_are_what_is_wanted() -> None:
     level, message, _ = said(weights, subject(like=LLAMA))
     assert (level, message) == ("ok", "safetensors, 1 file, 0.0 GB")

@@ -114,9 +114,19 @@ def test_a_base_model_names_its_sibling() -> None:
         ("mistralai/Mistral-Small-24B-Base-2501", "mistralai/Mistral-Small-24B-Instruct-2501"),
         ("deepseek-ai/DeepSeek-V3-Base", "deepseek-ai/DeepSeek-V3"),
         ("google/gemma-3-27b-pt", "google/gemma-3-27b-it"),
+        ("google/gemma-7b", "google/gemma-7b-it"),
+        ("google/gemma-2-9b", "google/gemma-2-9b-it"),
+        ("Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-7B-Instruct"),
+        ("Qwen/Qwen1.5-7B", "Qwen/Qwen1.5-7B-Chat"),
+        ("Qwen/Qwen3-8B-Base", "Use Qwen/Qwen3-8B."),
+        ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("meta-llama/Meta-Llama-3-8B", "meta-llama/Meta-Llama-3-8B-Instruct"),
+        ("ibm-granite/granite-3.1-2b-base", "ibm-granite/granite-3.1-2b-instruct"),
+        ("tiiuae/falcon-40b", "tiiuae/falcon-40b-instruct"),
         ("acme/Small-Base", "acme/Small-Instruct"),
     ):
-        assert sibling in said(instruct, model(name))[2]
+        base = model(name, tokenizer_config=tokenizer({}, "</s>"))
+        assert sibling in said(instruct, base)[2]
 
 
 def test_a_base_model_with_a_template_is_likely_base() -> None:

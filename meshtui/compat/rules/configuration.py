@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from meshtui.compat.rules.quantization import reads_gguf
 from meshtui.compat.rules.say import blocker, ok, warning
+from meshtui.compat.section import whole_number
 from meshtui.compat.setting import Setting
 from meshtui.compat.subject import Subject
 from meshtui.domain.finding import Finding
@@ -11,6 +12,16 @@ from meshtui.domain.text import one_line
 from meshtui.settings.shipped import toml_data
 
 RULE = "configuration"
+_SIZES = (
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+)
 
 
 def configuration(subject: Subject, setting: Setting) -> Iterator[Finding]:
@@ -37,6 +48,13 @@ def configuration(subject: Subject, setting: Setting) -> Iterator[Finding]:
     else:
         yield ok(RULE, f"config.json, {one_line(subject.configuration.architectures[0], 80)}")
     if not subject.broken_configuration:
+        if senseless := tuple(_senseless(subject)):
+            yield warning(
+                RULE,
+                f"config.json has no possible number for {', '.join(senseless)}: the default of "
+                "the class is counted with, if there is one.",
+                "Download the model again, or ask its authors to repair the file.",
+            )
         for name, reason in [*subject.broken.items(), *subject.unreadable.items()]:
             if name != "config.json":
                 yield warning(
@@ -44,6 +62,20 @@ def configuration(subject: Subject, setting: Setting) -> Iterator[Finding]:
                     f"{name} cannot be used: {one_line(reason)}",
                     "Download the model again; engines may refuse it as it is.",
                 )
+
+
+def _senseless(subject: Subject) -> Iterator[str]:
+    """Sizes that are something else than a number that a model can have. Some models have one a
+    layer."""
+    configuration = subject.configuration
+    for name in _SIZES:
+        for section in dict.fromkeys((configuration.top, configuration.text)):
+            value = section.raw.get(name)
+            if value is None or isinstance(value, list):
+                continue
+            if whole_number(value) is None or value < 0:
+                yield name
+                break
 
 
 def _without_config(subject: Subject, setting: Setting) -> Finding:

@@ -1,5 +1,6 @@
 """Was the model taught to answer?"""
 
+import re
 from collections.abc import Iterator
 
 from meshtui.compat.rules.say import blocker, ok, warning
@@ -40,8 +41,12 @@ def instruct(subject: Subject, setting: Setting) -> Iterator[Finding]:
 
 def _instead(name: str) -> str:
     model = one_line(name.partition("@")[0], 120)
-    if known := toml_data("families.toml")["instruct"].get(model):
+    families = toml_data("families.toml")
+    if known := families["instruct"].get(model):
         return f"Use {known}."
+    for sibling in families["siblings"]:
+        if re.search(sibling["name"], model):
+            return f"Use {re.sub(sibling['name'], sibling['use'], model)}."
     if "-Base" in model:
         return f"Look for {model.replace('-Base', '-Instruct')} or {model.replace('-Base', '')}."
     if model.endswith("-pt"):

@@ -37,6 +37,20 @@ def quantization(subject: Subject, setting: Setting) -> Iterator[Finding]:
         yield from _method(own.method, setting, own)
     elif setting.quantization:
         yield from _method(setting.quantization, setting, None)
+    elif (algorithm := _unsigned(subject)) is not None:
+        yield warning(
+            RULE,
+            f"hf_quant_config.json names {algorithm}, but not who made it: vLLM takes the weights "
+            "for unquantized, and they are counted so.",
+            "Use a repository whose config.json has a quantization_config.",
+        )
+
+
+def _unsigned(subject: Subject) -> str | None:
+    """The algorithm in a side file of which no method could be recognised."""
+    beside = subject.json("hf_quant_config.json").get("quantization")
+    algorithm = beside.get("quant_algo") if isinstance(beside, dict) else None
+    return one_line(algorithm, 40) if isinstance(algorithm, str) and algorithm else None
 
 
 def _method(method: str, setting: Setting, own: Quantization | None) -> Iterator[Finding]:

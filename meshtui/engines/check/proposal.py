@@ -6,6 +6,7 @@ from typing import Any
 
 from meshtui.compat.subject import Subject
 from meshtui.compat.support import wants_chat
+from meshtui.compat.tables import VllmTable
 from meshtui.domain.check import Proposal
 from meshtui.domain.task import Engine
 from meshtui.engines.check.case import Case
@@ -40,7 +41,7 @@ def propose(
                 return None
     own = None if subject.broken_configuration else subject.configuration.quantization
     chat = engine is Engine.VLLM and wants_chat(subject, case.setting)
-    tools, reasoning = parsers_of(subject.name) if chat else (None, None)
+    tools, reasoning = parsers_of(subject.name, case.setting.vllm) if chat else (None, None)
     return Proposal(
         max_tokens=length,
         tensor_parallel_size=ranks,
@@ -57,12 +58,17 @@ def rounded(tokens: int) -> int:
     return tokens - tokens % 1024 if tokens >= 1024 else tokens
 
 
-def parsers_of(name: str) -> tuple[str | None, str | None]:
-    """vLLM's parsers of tool calls and of reasoning for a model's family, by its name."""
+def parsers_of(name: str, table: VllmTable) -> tuple[str | None, str | None]:
+    """vLLM's parsers of tool calls and of reasoning for a model's family, by its name, where that
+    release has them."""
     model = name.partition("@")[0].rpartition("/")[2]
     for pattern, entry in _parsers():
         if pattern.search(model):
-            return entry.get("tool_call"), entry.get("reasoning")
+            tools, reasoning = entry.get("tool_call"), entry.get("reasoning")
+            return (
+                tools if tools in table.tool_parsers else None,
+                reasoning if reasoning in table.reasoning_parsers else None,
+            )
     return None, None
 
 

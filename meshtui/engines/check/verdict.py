@@ -37,6 +37,9 @@ def check(known: Known, wishes: CheckWishes, place: Place) -> CheckReport:
         found = [_softened(one) if one.rule in _OF_VLLM else one for one in found]
     found += of_engine
     judged, of_memory, enough = _memory(known, case)
+    if any(one.rule == WEIGHTS and one.level is Level.BLOCKER for one in found):
+        # It is known already what is wrong with the files.
+        of_memory = [one for one in of_memory if one.rule != WEIGHTS]
     found += [*of_memory, *case.place.told, *_exact(case, judged)]
     found.append(_runtime(case))
     verdict = _verdict(found, telling)
