@@ -107,6 +107,7 @@ async def _show(client: ControllerClient, arguments: argparse.Namespace) -> int:
         ("memory", size(server.memory_bytes)),
         ("last used", ago(server.last_used_at)),
         ("command", " ".join(server.command) or "–"),
+        *_place(server),
         *(("note", note) for note in server.notices),
     ]
     if server.explanation:
@@ -117,6 +118,25 @@ async def _show(client: ControllerClient, arguments: argparse.Namespace) -> int:
         took = duration((record.ended_at or time.time()) - record.started_at)
         print(f"  {took:>8}  {record.phase.value:<16} {one_line(record.message)}".rstrip())
     return exit_codes.OK
+
+
+def _place(server: ServerStatus) -> list[tuple[str, str]]:
+    """Where on a cluster it is, and what others changed of it there."""
+    place = server.place
+    if place is None:
+        return []
+    where = f"{place.context}, {place.namespace}" if place.context else place.namespace
+    facts = [
+        ("cluster", where),
+        ("deployment", place.name),
+        ("pod", f"{place.pod or '–'}{f' on {place.node}' if place.node else ''}"),
+    ]
+    if place.restarts:
+        facts.append(("restarts", str(place.restarts)))
+    facts += [("changed by", change) for change in place.drift]
+    if place.trouble:
+        facts.append(("not current", place.trouble))
+    return facts
 
 
 async def _start(client: ControllerClient, arguments: argparse.Namespace) -> int:

@@ -61,9 +61,12 @@ async def until_phase(client: ControllerClient, phase: Phase) -> list[ServerStat
     raise AssertionError("the controller ended")
 
 
+def question() -> ChatRequest:
+    return ChatRequest(model=MODEL, messages=(ChatMessage("user", "The capital of France?"),))
+
+
 async def prompted(client: ControllerClient) -> str:
-    request = ChatRequest(model=MODEL, messages=(ChatMessage("user", "The capital of France?"),))
-    events = [event async for event in client.prompt(request)]
+    events = [event async for event in client.prompt(question())]
     ended = events[-1]
     assert isinstance(ended, RunEnded) and ended.run.status == "done", ended
     return "".join(event.text for event in events if isinstance(event, RunText))
@@ -106,4 +109,35 @@ async def test_a_model_is_deployed_watched_asked_put_to_rest_woken_and_deleted(
         await client.stop_server(started.id)
         await client.remove_server(started.id)
         assert await client.servers() == []
+        await nothing_left(cluster, namespace)
+
+
+async def test_a_pod_that_goes_in_the_middle_of_an_answer_is_told_and_replaced(
+    use_cluster: Access, cluster: Cluster, namespace: str, node: str
+) -> None:
+    connect(use_cluster, namespace, node, TEST_PAUSE_MS="1000")
+    async with running_controller({}, managers=local_managers) as controller:
+        client = controller.client
+        events = client.prompt(question())
+        place = None
+        ended: RunEnded | None = None
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, RunText) and place is None:
+                    (server,) = await client.servers()
+                    place = server.place
+                    assert place is not None and place.pod is not None
+                    path = f"/api/v1/namespaces/{namespace}/pods/{place.pod}"
+                    await cluster.delete(path, gracePeriodSeconds=0)
+                if isinstance(event, RunEnded):
+                    ended = event
+        assert ended is not None and place is not None
+        assert ended.run.status == "failed" and ended.run.error is not None
+        assert ended.run.answer.startswith("The"), "what came is kept"
+        # The cluster makes another pod, and nobody has to start anything.
+        assert "Paris" in await prompted(client)
+        (server,) = await client.servers()
+        assert server.place is not None and server.place.pod != place.pod
+        await client.stop_server(server.id)
+        await client.remove_server(server.id)
         await nothing_left(cluster, namespace)

@@ -7,6 +7,7 @@ typed models cost, and a field that is newer than the package is not lost.
 
 import asyncio
 import contextlib
+import importlib
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -254,7 +255,8 @@ def contexts() -> tuple[list[str], str | None]:
 
 
 async def _load(context: str | None, proxy: str | None) -> "ApiClient":
-    # Half a second of imports, which nobody pays who has no cluster.
+    # Half a second of imports, which nobody pays who has no cluster, and no event loop waits for.
+    await asyncio.to_thread(importlib.import_module, "kubernetes.aio.config")
     from kubernetes.aio import client, config
 
     configuration = client.Configuration()

@@ -10,8 +10,11 @@ from meshtui.deploy.kubernetes.objects import SERVER_CONTAINER
 from meshtui.deploy.kubernetes.pod_log import PodLog
 from meshtui.deploy.kubernetes.spaces import Space
 from meshtui.deploy.local import LOG_NAME, OLDER_LOG_NAME, keep_previous_log
+from meshtui.deploy.log_phases import read_log
 from meshtui.deploy.server import Server
 from meshtui.domain.errors import MeshtuiError
+from meshtui.domain.task import Engine
+from meshtui.engines.registry import adapter
 
 # An ended container's log comes at once; a node that is gone never gives it.
 _REST_TIMEOUT_S = 10.0
@@ -20,35 +23,41 @@ _log = logging.getLogger(__name__)
 
 
 class LogKeeper:
-    """Follows the log while the engine starts, and while somebody reads it: a ready server costs
-    no connection. `feed` gets the lines of the present run; `refused` why it cannot be read."""
+    """Follows the log while the engine starts, and reads the phases of its server from it; and
+    while somebody else reads it: a ready server costs no connection."""
 
-    def __init__(
-        self,
-        server: Server,
-        space: Space,
-        *,
-        feed: Callable[[str], None],
-        refused: Callable[[MeshtuiError], None],
-    ) -> None:
+    def __init__(self, server: Server, space: Space) -> None:
         self._server = server
         self._space = space
-        self._feed = feed
-        self._refused = refused
+        self._reader = adapter(Engine.VLLM).log_reader()
+        self._run: str | None = None
+        self._goes_on = False
         self._log: PodLog | None = None
         self._following: asyncio.Task[None] | None = None
         self._work: asyncio.Task[None] | None = None
         self._readers = 0
         self._is_starting = False
 
-    def begin(self, pod: str, run: str) -> None:
-        """Another run of the engine began. What is on disk of this very run is read anew."""
-        self._is_starting = True
-        self._then(functools.partial(self._begin, pod, run))
+    def see(self, pod: str, run: str, *, goes_on: bool) -> None:
+        """The engine's newest run, also where it was over before it was seen. What is on disk of
+        this very run is read anew."""
+        if run != self._run:
+            self._run, self._goes_on = run, True
+            self._is_starting = True
+            self._reader = adapter(Engine.VLLM).log_reader()
+            self._then(functools.partial(self._begin, pod, run))
+        if not goes_on:
+            self.end()
 
     def end(self) -> None:
         """The run is over."""
-        self._then(functools.partial(self._end, is_followed=False))
+        if self._goes_on:
+            self._goes_on = False
+            self._then(functools.partial(self._end, is_followed=False))
+
+    def forget(self) -> None:
+        """A new start begins: whatever run is seen is another one."""
+        self._run, self._goes_on = None, False
 
     def ready(self) -> None:
         """What comes from now on is of interest to readers only."""
@@ -113,7 +122,7 @@ class LogKeeper:
         await asyncio.to_thread(self._make_room, is_known)
         cluster = await self._space.cluster()
         namespace, folder = self._space.namespace, self._server.folder
-        self._log = PodLog(cluster, namespace, pod, SERVER_CONTAINER, folder, self._feed)
+        self._log = PodLog(cluster, namespace, pod, SERVER_CONTAINER, folder, self._read_line)
         self._update()
 
     async def _end(self, *, is_followed: bool) -> None:
@@ -143,6 +152,12 @@ class LogKeeper:
             await log.follow()
         except MeshtuiError as error:
             self._refused(error)
+
+    def _read_line(self, line: str) -> None:
+        read_log(self._server, self._reader, (line,))
+
+    def _refused(self, error: MeshtuiError) -> None:
+        self._server.note(f"The engine's log cannot be read. {error.message}")
 
     def _make_room(self, is_known: bool) -> None:
         folder = self._server.folder

@@ -3,6 +3,7 @@ used it last, and why it rests. Two who share a server thus agree on when it is 
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping
 
@@ -58,12 +59,14 @@ def rest_of(deployment: Json) -> Rest:
 
 
 def last_used(deployment: Json) -> float | None:
-    """When somebody used it last (seconds since the epoch), as far as that was told."""
+    """When somebody used it last (seconds since the epoch), as far as that was told. Clocks that
+    are ahead of ours do not count as the future."""
     text = deployment["metadata"].get("annotations", {}).get(LAST_USED, "")
     try:
-        return float(text) if text else None
+        found = float(text)
     except ValueError:
         return None
+    return min(found, time.time()) if math.isfinite(found) else None
 
 
 class PodUse:

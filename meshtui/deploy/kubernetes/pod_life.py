@@ -22,7 +22,6 @@ from meshtui.deploy.kubernetes.pod_way import PodWay
 from meshtui.deploy.kubernetes.sight import Sight
 from meshtui.deploy.kubernetes.spaces import Space
 from meshtui.deploy.life import explain_start_error, new_outcome, start_failed, stopped_early
-from meshtui.deploy.log_phases import read_log
 from meshtui.deploy.records import PodRecord
 from meshtui.deploy.server import Server
 from meshtui.domain.connection import Connection, EnabledModel
@@ -30,7 +29,6 @@ from meshtui.domain.errors import MeshtuiError, StartFailed
 from meshtui.domain.execution import KubernetesExecution
 from meshtui.domain.server import Explanation, Phase, PodPlace
 from meshtui.domain.task import Engine
-from meshtui.engines.registry import adapter
 
 # The cluster goes on trying, but what failed for so long will not come right by itself.
 _PATIENCE_S = {Phase.PULLING_IMAGE: 600.0, Phase.FAILED: 60.0}
@@ -52,17 +50,15 @@ class PodLife:
         self.name = object_name(server.status.id)
         self.way = PodWay(server, space, self.name)
         self.use = PodUse(server, space, self.name)
-        self.logs = LogKeeper(server, space, feed=self._read_line, refused=self._log_refused)
+        self.logs = LogKeeper(server, space)
         self.is_lived = False
         """Whether it is starting or serving, and not on its way to an end."""
         self._deliver = deliver
-        self._reader = adapter(Engine.VLLM).log_reader()
         self._sight = Sight()
         self._acting: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
         self._impatient_of: Phase | None = None
         self._is_refused = False
-        self._run: tuple[str | None, bool] = (None, False)
         self._over = asyncio.Event()
         self._outcome = new_outcome()
 
@@ -222,6 +218,7 @@ class PodLife:
         cluster = await self.space.cluster()
         why = await last_words(cluster, self.space.namespace, seen)
         self.server.change(explanation=why)
+        await self.logs.settled()  # it goes with the pod
         if not outcome.done():
             outcome.set_exception(start_failed(self.server, why))
         await self._rest(None, Rest(explanation=why), lambda _: False)
@@ -229,7 +226,7 @@ class PodLife:
     def _begin(self) -> None:
         self.server.begin()
         self._over.clear()
-        self._run = (None, False)
+        self.logs.forget()
         self._show(None, None)
 
     def _go_on(self) -> None:
@@ -256,7 +253,8 @@ class PodLife:
         """Nothing of it runs."""
         self.is_lived = False
         self._forget_patience()
-        self._follow(None, False)
+        self.logs.end()
+        self.way.leave()
         self.server.over(why, message)
         self._settle_rest(why)
         self._over.set()
@@ -300,7 +298,7 @@ class PodLife:
         rest = rest_of(found) if found is not None else Rest(message="Somebody deleted it")
         self.is_lived = False
         self._settle_rest(rest.explanation)
-        self._follow(seen.run, False)
+        self.logs.end()
         if seen.phase is Phase.STOPPED or found is None:
             self._end(rest.explanation, rest.message)
         else:
@@ -312,7 +310,8 @@ class PodLife:
             self._place(place.pod, place.node, place.restarts, place.drift)
 
     def _live(self, seen: Observation) -> None:
-        self._follow(seen.run, seen.runs)
+        if seen.pod is not None and seen.run is not None:
+            self.logs.see(seen.pod, seen.run, goes_on=seen.runs)
         pod = self.server.record.pod
         assert pod is not None
         if seen.phase is Phase.READY:
@@ -387,23 +386,3 @@ class PodLife:
         )
         if place != self.server.status.place:
             self.server.change(place=place)
-
-    # -- its log
-
-    def _follow(self, run: str | None, runs: bool) -> None:
-        """The engine's newest run, and whether it goes on."""
-        before, went_on = self._run
-        self._run = run, runs
-        if runs and run is not None and (run != before or not went_on):
-            self._reader = adapter(Engine.VLLM).log_reader()
-            place = self.server.status.place
-            if place is not None and place.pod is not None:
-                self.logs.begin(place.pod, run)
-        elif before is not None and went_on and not runs:
-            self.logs.end()
-
-    def _read_line(self, line: str) -> None:
-        read_log(self.server, self._reader, (line,))
-
-    def _log_refused(self, error: MeshtuiError) -> None:
-        self.server.note(f"The engine's log cannot be read. {error.message}")

@@ -15,7 +15,7 @@ from meshtui.deploy.kubernetes.api import Json
 from meshtui.deploy.kubernetes.client import Spec, delete, is_awake, read_spec
 from meshtui.deploy.kubernetes.marks import last_used
 from meshtui.deploy.kubernetes.pod_life import PodLife
-from meshtui.deploy.kubernetes.pod_start import Deliver, as_it_is, object_name
+from meshtui.deploy.kubernetes.pod_start import Deliver, object_name
 from meshtui.deploy.kubernetes.spaces import Space, Spaces
 from meshtui.deploy.local import LOG_NAME
 from meshtui.deploy.records import RecordSaver, ServerRecord, load_record
@@ -28,8 +28,9 @@ from meshtui.domain.server import Phase, ServerStatus
 from meshtui.domain.task import Engine
 from meshtui.settings.shipped import toml_data
 
-# How often it is looked whether the settings name another namespace; the cluster is not asked.
-_LOOK_AROUND_S = 15.0
+# How often it is looked whether the settings name another namespace. Only a cluster that did not
+# let us look is asked then.
+_LOOK_AROUND_S = 60.0
 # How long past its grace a pod may take to be gone.
 _END_MARGIN_S = 30.0
 _ATTEMPTS = 3
@@ -45,7 +46,7 @@ class PodManager:
         pods_dir: Path,
         connections: Callable[[], Mapping[str, Connection]],
         executions: Callable[[], Mapping[str, KubernetesExecution]],
-        deliver: Deliver = as_it_is,
+        deliver: Deliver,
         on_change: Callable[[ServerStatus], None],
         on_removed: Callable[[str], None],
     ) -> None:

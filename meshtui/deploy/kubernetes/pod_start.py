@@ -29,10 +29,6 @@ from meshtui.settings.secrets import resolve
 Deliver = Callable[[Server, Cluster, PodServer], Awaitable[None]]
 
 
-async def as_it_is(server: Server, cluster: Cluster, wanted: PodServer) -> None:
-    """Delivers nothing: the pod finds its model, or fetches it."""
-
-
 async def start_pod(server: Server, space: Space, deliver: Deliver) -> Json:
     """Gives the Deployment, which wants a pod then. One that runs already is taken as it is,
     whoever made it. Raises `MeshtuiError`. Cancelled, it has made nothing or is done with it."""

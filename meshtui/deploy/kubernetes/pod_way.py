@@ -12,6 +12,7 @@ from meshtui.deploy.kubernetes.spec import PORT
 from meshtui.deploy.kubernetes.tunnel import Tunnel
 from meshtui.deploy.server import Server
 from meshtui.domain.errors import StartFailed
+from meshtui.domain.server import Phase
 from meshtui.engines.registry import adapter
 
 _ASK_TIMEOUT_S = 10.0
@@ -30,6 +31,7 @@ class PodWay:
         self._pod: str | None = None
         self._tunnel: Tunnel | None = None
         self._opening = asyncio.Lock()
+        self._leaving: asyncio.Task[None] | None = None
 
     async def open(self, session: aiohttp.ClientSession) -> str:
         """The address that leads to the server's pod; its key is the server's then. Raises
@@ -53,6 +55,11 @@ class PodWay:
                 await self._ask_context_length(session)
             return self._tunnel.base_url
 
+    def leave(self) -> None:
+        """The pod is gone."""
+        if self._tunnel is not None:
+            self._leaving = asyncio.create_task(self.close(), name="pod-way")
+
     async def close(self) -> None:
         async with self._opening:
             await self._close()
@@ -64,6 +71,8 @@ class PodWay:
         self._server.key = ""
 
     def _broken(self, reason: str) -> None:
+        if self._server.phase is not Phase.READY:
+            return  # it went with its pod
         self._server.note(
             f"The tunnel to the pod broke off; the next prompt opens it anew. {reason}"
         )
