@@ -28,6 +28,7 @@ from meshtui.domain.generation import (
     RunText,
     RunWaiting,
 )
+from meshtui.domain.images import ImageMade, ImageRequest, ImagesEnded, ImageStep, ImageWaiting
 from meshtui.domain.pooling import (
     Classified,
     ClassifyRequest,
@@ -37,7 +38,7 @@ from meshtui.domain.pooling import (
 )
 from meshtui.domain.server import ServerStatus
 
-__all__ = ["AsyncMesh", "ChatOptions", "Mesh", "Prompt"]
+__all__ = ["AsyncMesh", "ChatOptions", "ImageOptions", "Mesh", "Prompt"]
 
 T = TypeVar("T")
 # A text, or a conversation: messages, or dicts with "role" and "content".
@@ -56,6 +57,23 @@ class ChatOptions(TypedDict, total=False):
     seed: int
     stop: Sequence[str]
     on_wait: Callable[[ServerStatus], None]
+
+
+class ImageOptions(TypedDict, total=False):
+    """`on_wait` is called with each change of the server while it starts, `on_step` with each step
+    of the making; for the rest, see `ImageRequest`."""
+
+    connection: str
+    negative_prompt: str
+    width_px: int
+    height_px: int
+    count: int
+    steps: int
+    guidance_scale: float
+    seed: int
+    format: str
+    on_wait: Callable[[ServerStatus], None]
+    on_step: Callable[[ImageStep], None]
 
 
 class AsyncMesh:
@@ -169,6 +187,27 @@ class AsyncMesh:
         )
         return list(found.results)
 
+    async def images(
+        self, model: str, prompt: str, **options: Unpack[ImageOptions]
+    ) -> list[ImageMade]:
+        """The pictures: each has its `data`, a file of the format asked for, and its `seed`."""
+        fields: dict[str, Any] = {**options}
+        on_wait, on_step = fields.pop("on_wait", None), fields.pop("on_step", None)
+        request = ImageRequest(model=model, prompt=prompt, **fields)
+        made: list[ImageMade] = []
+        async with contextlib.aclosing(self._client.images(request)) as events:
+            async for event in events:
+                match event:
+                    case ImageWaiting(server) if on_wait is not None:
+                        on_wait(server)
+                    case ImageStep() if on_step is not None:
+                        on_step(event)
+                    case ImageMade():
+                        made.append(event)
+                    case ImagesEnded(error) if error is not None:
+                        raise EngineError(error.cause, hint=error.fix)
+        return made
+
 
 class Mesh:
     """For programs without an event loop; may be used from several threads, and where a loop runs
@@ -272,6 +311,10 @@ class Mesh:
         return self._wait(
             self._mesh.classify(model, texts, connection=connection, truncate=truncate)
         )
+
+    def images(self, model: str, prompt: str, **options: Unpack[ImageOptions]) -> list[ImageMade]:
+        """As `AsyncMesh.images`; its callbacks as in `chat`."""
+        return self._wait(self._mesh.images(model, prompt, **options))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         """What interrupts the caller cancels the work."""

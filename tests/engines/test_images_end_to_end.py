@@ -13,6 +13,7 @@ import pytest
 
 from meshtui.cli import exit_codes
 from tests.conftest import TEST_CACHE, private_environment
+from tests.layout import REPOSITORY
 from tests.support.pipelines import tiny_pipelines
 
 pytestmark = pytest.mark.engine
@@ -103,7 +104,24 @@ def test_words_become_files(machine: Machine, tmp_path: Path) -> None:
     assert server["engine"] == "DIFFUSERS" and server["phase"] == "Ready"
 
 
-def test_programs_get_pictures_at_the_endpoint(machine: Machine) -> None:
+def test_programs_get_pictures(machine: Machine, tmp_path: Path) -> None:
+    # As the documentation shows it in Python.
+    document = (REPOSITORY / "docs" / "programs.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    [example] = [example for example in examples if "mesh.images" in example]
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        env=machine.environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0 and "4 of 4" in done.stdout, done.stderr
+    assert (tmp_path / "lighthouse.png").read_bytes().startswith(b"\x89PNG")
+
+    # At the endpoint.
     machine.meshtui("endpoint", "on")
     said = dict(re.findall(r"(?m)^export (\w+)='?([^'\n]+)'?$", machine.meshtui("endpoint", "env")))
     address, key = said["OPENAI_BASE_URL"], said["OPENAI_API_KEY"]
