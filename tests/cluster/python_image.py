@@ -1,5 +1,5 @@
-"""An image with what the stock image of the engine has beside the engine: Python, huggingface_hub,
-sh and tar. It is assembled from this machine's own, so that nothing is fetched."""
+"""An image with what the stock image of the engine has: Python, huggingface_hub, sh, tar, and a
+small engine. It is assembled from this machine's own, so that nothing is fetched."""
 
 import importlib.metadata
 import io
@@ -14,8 +14,12 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from tests.cluster import small_engine
+
 PYTHON = "localhost/meshtui-test/python:1"
 _PACKAGES = "opt/packages"
+# Where the stock image has the program that servers run.
+_ENGINE = "vllm/entrypoints/launchers/api_server/entry.py"
 ENVIRONMENT = ("PATH=/usr/bin:/bin", f"PYTHONPATH=/{_PACKAGES}", "LANG=C.UTF-8")
 # Of the standard library; a few hundred megabytes that no pod needs.
 _LEFT_OUT = re.compile(
@@ -49,6 +53,7 @@ def _files() -> Iterator[tuple[str, Path]]:
     standard = Path(sysconfig.get_path("stdlib"))
     binaries = [*programs.values()]
     yield from programs.items()
+    yield f"/{_PACKAGES}/{_ENGINE}", Path(str(small_engine.__file__))
     for path in sorted(standard.rglob("*")):
         if path.is_file() and not _LEFT_OUT.search(str(path.relative_to(standard))):
             yield str(path), path
