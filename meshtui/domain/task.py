@@ -13,6 +13,11 @@ class Task(StrEnum):
     TEXT_CLASSIFICATION = "text-classification"
     TEXT_TO_IMAGE = "text-to-image"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Task | None":
+        """The Hub's other tag of models that embed."""
+        return cls.FEATURE_EXTRACTION if value == "sentence-similarity" else None
+
 
 # Those whose models answer prompts.
 CHAT = (Task.TEXT_GENERATION, Task.IMAGE_TEXT_TO_TEXT)

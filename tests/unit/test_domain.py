@@ -10,7 +10,7 @@ from meshtui.domain.generation import GenerationParameters, Run, Usage
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.runtime import Package, RuntimeStatus
 from meshtui.domain.server import Phase, PhaseRecord, ServerStatus
-from meshtui.domain.task import EngineChoice
+from meshtui.domain.task import Ability, EngineChoice, Task
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,14 @@ def test_tokens_per_second_need_two_tokens() -> None:
 
     counted = msgspec.structs.replace(run, usage=Usage(prompt_tokens=3, completion_tokens=11))
     assert counted.tokens_per_s == 5.0
+
+
+def test_both_tags_of_embedders_mean_the_same_task() -> None:
+    found = from_plain({"model": "org/name", "task": "sentence-similarity"}, EnabledModel)
+    assert found.task is Task.FEATURE_EXTRACTION
+    with pytest.raises(InvalidInput, match="task"):
+        from_plain({"model": "org/name", "task": "cooking"}, EnabledModel)
+
+
+def test_every_task_can_do_something() -> None:
+    assert all(any(task in ability.tasks for ability in Ability) for task in Task)
