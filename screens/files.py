@@ -1,4 +1,4 @@
-"""Writing text to a file that the user names."""
+"""Writing to a file that the user names."""
 
 import asyncio
 from pathlib import Path
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from .app import MeshtuiApp
 
 
-async def save_text(app: "MeshtuiApp", name: str, text: str) -> None:
+async def save_new(app: "MeshtuiApp", name: str, data: bytes) -> None:
     """Writes it, and says where or why not; an existing file is kept."""
     path = Path(name)
     try:
-        path = await asyncio.to_thread(_write_new, path, text)
+        path = await asyncio.to_thread(_write_new, path, data)
     except FileExistsError:
         app.say(f"{path} exists already and was left as it is; choose another name.", "error")
     except OSError as error:
@@ -21,8 +21,8 @@ async def save_text(app: "MeshtuiApp", name: str, text: str) -> None:
         app.say(f"Saved as {path}.")
 
 
-def _write_new(path: Path, text: str) -> Path:
+def _write_new(path: Path, data: bytes) -> Path:
     path = path.expanduser().absolute()
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text if text.endswith("\n") else text + "\n")
+    with path.open("xb") as file:
+        file.write(data)
     return path

@@ -21,6 +21,7 @@ from meshtui.domain.images import (
     ImagesEnded,
     ImageStep,
     ImageWaiting,
+    picture_name,
 )
 from meshtui.domain.model_ref import ModelRef
 from meshtui.domain.server import Explanation
@@ -36,7 +37,6 @@ Each picture is told on stdout as a line of JSON with its file, its seed and its
 ever overwritten. Ctrl-C stops the making in the engine, not only the display.
 """
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
-_MOST_NAME_CHARACTERS = 40
 # Of a line of JSON: what may stand in it, under these names.
 _OWN = ("prompt", "negative_prompt", "size", "count", "steps", "guidance_scale", "seed")
 
@@ -152,7 +152,9 @@ class _Place:
 
     def _written(self, made: ImageMade) -> Path:
         for number in range(1, 10_000):
-            path = self._folder / (self._name or self._default_name(made, number))
+            request = self._request
+            own = picture_name(request.prompt, made.seed, request.format, number)
+            path = self._folder / (self._name or own)
             try:
                 with path.open("xb") as file:
                     file.write(made.data)
@@ -162,12 +164,6 @@ class _Place:
             else:
                 return path
         raise MeshtuiError(f"The folder {one_line(str(self._folder))} is full of such pictures.")
-
-    def _default_name(self, made: ImageMade, number: int) -> str:
-        words = re.sub(r"[^a-z0-9]+", "-", self._request.prompt.lower())
-        words = words[:_MOST_NAME_CHARACTERS].strip("-") or "picture"
-        again = f"-{number}" if number > 1 else ""
-        return f"{words}-{made.seed}{again}.{self._request.format}"
 
 
 async def _requests(arguments: argparse.Namespace) -> list[ImageRequest]:

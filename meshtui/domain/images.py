@@ -1,8 +1,12 @@
 """What is asked of models that make pictures, and what they answer."""
 
+import re
+
 import msgspec
 
 from meshtui.domain.server import Explanation, ServerStatus
+
+_MOST_NAME_CHARACTERS = 40
 
 
 class ImageRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,3 +67,11 @@ class ImagesEnded(msgspec.Struct, frozen=True, tag="ended"):
 
 
 ImageEvent = ImageWaiting | ImageStep | ImagePreview | ImageMade | ImagesEnded
+
+
+def picture_name(prompt: str, seed: int, suffix: str = "png", number: int = 1) -> str:
+    """A file's name that says what it shows: `a-red-fox-7.png`; the next of that name ends in
+    `-2`."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:_MOST_NAME_CHARACTERS].strip("-")
+    again = f"-{number}" if number > 1 else ""
+    return f"{words or 'picture'}-{seed}{again}.{suffix}"

@@ -1,6 +1,6 @@
 """A report as Markdown, for an issue or a colleague, and as JSON, for programs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from meshtui.domain.check import CheckReport
 from meshtui.domain.finding import Finding
 from meshtui.domain.text import one_line
 
-from ..files import save_text
+from ..files import save_new
 from ..frame import workstation
 from ..widgets.dialogs import Ask
 from ..work import start
@@ -22,37 +22,43 @@ from .verdict import engine, facts, gib, gib_range, headline, ordered, requests,
 _MOST_CHARS = 2000
 
 
-def save(screen: Screen[None], case: Case) -> None:
-    """Asks for a name, and writes the report there."""
+def save(screen: Screen[None], *cases: Case) -> None:
+    """Asks for a name, and writes the reports there."""
 
     def named(name: str | None) -> None:
         if name:
-            start(screen, partial(save_text, workstation(screen), name, as_file(case, name)))
+            start(
+                screen, partial(save_new, workstation(screen), name, as_file(cases, name).encode())
+            )
 
-    question = Ask("Save the report as (.md or .json)", str(Path.cwd() / file_name(case)), "Save")
+    what = "comparison" if len(cases) > 1 else "report"
+    path = str(Path.cwd() / file_name(*cases))
+    question = Ask(f"Save the {what} as (.md or .json)", path, "Save")
     screen.app.push_screen(question, named)
 
 
-def as_file(case: Case, name: str) -> str:
-    """What belongs into a file of that name: JSON where it ends so, else Markdown."""
-    if case.report is None:
-        return ""
-    if Path(name).suffix.lower() == ".json":
-        return msgspec.json.format(msgspec.json.encode(case.report), indent=2).decode()
-    return markdown(case)
+def as_file(cases: Sequence[Case], name: str) -> str:
+    """What belongs into a file of that name: JSON where it ends so (a report, or a list of several
+    ones), else Markdown."""
+    if Path(name).suffix.lower() != ".json":
+        return markdown(*cases)
+    reports = [case.report for case in cases if case.report]
+    content = reports[0] if len(reports) == 1 else reports
+    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
 
 
-def file_name(case: Case) -> str:
+def file_name(*cases: Case) -> str:
     """A name for the file that says what is in it."""
-    name = case.model.rstrip("/").rpartition("/")[2]
+    models = dict.fromkeys(case.model.rstrip("/").rpartition("/")[2] for case in cases)
+    name = "-and-".join(models)
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name[:80])
     return f"check-{kept.strip('.-') or 'model'}.md"
 
 
-def markdown(case: Case) -> str:
-    """The whole report as text."""
-    report = case.report
-    return "\n".join(_lines(case, report)) + "\n" if report else ""
+def markdown(*cases: Case) -> str:
+    """The reports as text, one below the other."""
+    texts = ["\n".join(_lines(case, case.report)) for case in cases if case.report]
+    return "\n\n".join(texts) + "\n" if texts else ""
 
 
 def _lines(case: Case, report: CheckReport) -> Iterator[str]:

@@ -1,7 +1,9 @@
 """One answer on its way, as plain data: fed by the controller's events, read by a block."""
 
 import time
+from collections.abc import AsyncGenerator
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from meshtui.domain.controller import ModelOption
 from meshtui.domain.errors import MeshtuiError
@@ -10,7 +12,6 @@ from meshtui.domain.generation import (
     ChatRequest,
     Run,
     RunEnded,
-    RunEvent,
     RunNotice,
     RunStarted,
     RunText,
@@ -18,10 +19,15 @@ from meshtui.domain.generation import (
     RunWaiting,
     Usage,
 )
+from meshtui.domain.images import ImageMade
 from meshtui.domain.server import Explanation, Phase, ServerStatus
 from meshtui.domain.text import StreamSanitiser, one_line, sanitise
 
 from .. import words
+from . import parameters
+
+if TYPE_CHECKING:
+    from meshtui.client import ControllerClient
 
 _SHORTEST_MEASURE_S = 0.02
 
@@ -62,6 +68,7 @@ class Answer:
         self.explanation: Explanation | None = None
         self.starred = False
         self.pieces = 0
+        self.pictures: list[ImageMade] = []
         self._buffer: list[str] = []
         self._shown: list[str] = []
         self._sanitiser = StreamSanitiser()
@@ -83,6 +90,31 @@ class Answer:
         answer._buffer.append(run.answer)
         answer._close(run)
         return answer
+
+    def stream(self, client: "ControllerClient") -> AsyncGenerator[object, None]:
+        """Asks, and gives what there is to take in. Closing it cancels."""
+        return client.prompt(self.request)
+
+    def again(self) -> "Answer":
+        """The same question, not asked yet."""
+        return Answer(self.request, self.label)
+
+    @property
+    def shown(self) -> tuple[bytes, ...]:
+        """The pictures to be seen, as files."""
+        return ()
+
+    @property
+    def shows_pictures(self) -> bool:
+        return False
+
+    @property
+    def fields(self) -> tuple[parameters.FieldSpec, ...]:
+        """Those that it was asked with."""
+        return parameters.FIELDS
+
+    def field_values(self) -> dict[str, str]:
+        return parameters.write(self.request.parameters)
 
     @property
     def prompt(self) -> str:
@@ -121,14 +153,13 @@ class Answer:
             self._shown.append(text)
         return text
 
-    def take(self, event: RunEvent) -> bool:
+    def take(self, event: object) -> bool:
         """Takes in an event; True where more than text has changed."""
         match event:
             case RunText(text):
                 first = self._first_at is None
                 if first:
-                    self._first_at = time.monotonic()
-                    self.standing = Standing.STREAMING
+                    self._arrived()
                 self._buffer.append(text)
                 self.pieces += 1
                 return first
@@ -140,12 +171,21 @@ class Answer:
             case RunWaiting(server):
                 self.server, self.server_id = server, server.id
                 if server.phase is Phase.READY:
-                    self._asked_at = time.monotonic()
+                    self._begin()
             case RunNotice(message):
                 self.notices.append(one_line(message))
             case RunEnded(run):
                 self._close(run)
         return True
+
+    def _begin(self) -> None:
+        """The engine is asked from now on."""
+        self._asked_at = time.monotonic()
+
+    def _arrived(self) -> None:
+        """The first of the answer is there."""
+        self._first_at = time.monotonic()
+        self.standing = Standing.STREAMING
 
     def _close(self, run: Run) -> None:
         self.run, self.run_id = run, run.id

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from rich.segment import Segment
 from textual import events
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -10,6 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from meshtui.domain.server import Explanation
+from meshtui.domain.text import one_line
 
 from .. import words
 from ..frame import workstation
@@ -20,6 +22,9 @@ from . import passages
 from .answer import Answer, Standing
 
 _PROMPT_ROWS = 6
+# Rows of the screen that are left beside a picture: the frame, and what stands above and below.
+_BESIDE_PICTURE_ROWS = 9
+_MOST_PICTURE_ROWS = 40
 _CURSOR = "▌"
 
 _VERBS = {
@@ -45,6 +50,8 @@ class Block(Widget):
         self._text = WrappedText()
         self._markdown: list[Strip] = []
         self._markdown_for: tuple[int, str] | None = None
+        self._pictures: list[Strip] = []
+        self._pictures_for: tuple[int, int, tuple[bytes, ...]] | None = None
         self._head: list[Strip] = []
         self._foot: list[Strip] = []
         self._width = 0
@@ -88,6 +95,7 @@ class Block(Widget):
             self._frame()
         self.refresh(layout=True)
         self._want_markdown()
+        self._want_pictures()
 
     def toggle_raw(self) -> None:
         """Between Markdown and the text as it came."""
@@ -120,6 +128,25 @@ class Block(Widget):
             self._markdown, self._markdown_for = strips, (width, theme)
             self.refresh(layout=True)
 
+    # Pictures: made into lines in a thread, once for each width
+
+    def _want_pictures(self) -> None:
+        wanted = (self._width, self._picture_rows, self.answer.shown)
+        if self._width and self.answer.shown and self._pictures_for != wanted:
+            start(self, self._render_pictures, latest=True, group="pictures")
+
+    @property
+    def _picture_rows(self) -> int:
+        return max(4, min(_MOST_PICTURE_ROWS, self.app.size.height - _BESIDE_PICTURE_ROWS))
+
+    async def _render_pictures(self) -> None:
+        width, rows, shown = wanted = (self._width, self._picture_rows, self.answer.shown)
+        strips = await asyncio.to_thread(_picture_strips, shown, width, rows)
+        if width == self._width:
+            self._pictures, self._pictures_for = strips, wanted
+            self.refresh(layout=True)
+            self._want_pictures()
+
     # How it is drawn
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -128,9 +155,12 @@ class Block(Widget):
             self._text.fit(width)
             self._frame()
             self.call_later(self._want_markdown)
+            self.call_later(self._want_pictures)
         return self._height()
 
     def _body(self) -> int:
+        if self.answer.shown:
+            return len(self._pictures)
         return len(self._markdown) if self.shows_markdown else len(self._text)
 
     def _height(self) -> int:
@@ -193,7 +223,7 @@ class Block(Widget):
         facts = [answer.label, *answer.figures()]
         if answer.standing is Standing.CANCELLED:
             facts.append("cancelled")
-        if answer.standing is Standing.DONE and not answer.text:
+        if answer.standing is Standing.DONE and not answer.text and not answer.pictures:
             lines.append([("The model answered with nothing.", "$muted")])
         # Wrapped between facts, not within.
         whole = [fact.replace(" ", "\xa0") for fact in facts]
@@ -214,6 +244,8 @@ class Block(Widget):
         y -= head
         body = self._body()
         if y < body:
+            if self.answer.shown:
+                return self._pictures[y].adjust_cell_length(width, base)
             if self.shows_markdown:
                 return self._markdown[y].apply_style(base).adjust_cell_length(width, base)
             parts: list[Part] = [(self._text.rows[y], "")]
@@ -245,3 +277,19 @@ def _markdown_strips(
     if len(text) > markdown.LIMIT_CHARS:
         return None
     return markdown.render(text.replace("\t", "    "), width, code_style, colours)
+
+
+def _picture_strips(shown: tuple[bytes, ...], columns: int, rows: int) -> list[Strip]:
+    """One below the other. Imports here, as above."""
+    from ..widgets import picture
+
+    found: list[Strip] = []
+    for data in shown:
+        if found:
+            found.append(Strip.blank(0))
+        try:
+            found += picture.strips(data, columns, rows)
+        except ValueError as error:
+            said = f"The picture cannot be shown: {one_line(str(error), 200)}. w saves it."
+            found.append(Strip([Segment(said)]))
+    return found

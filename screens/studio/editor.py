@@ -1,6 +1,7 @@
 """The prompt side: model, system and user text, parameters."""
 
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -18,7 +19,9 @@ from meshtui.domain.text import one_line
 
 from .. import words
 from ..widgets.fields import Editor, Field
-from . import parameters
+from . import parameters, picture_fields
+
+T = TypeVar("T")
 
 FIRST_PROMPT = "What is the capital of France?"
 
@@ -68,28 +71,48 @@ class ModelLine(Widget, can_focus=True):
 class PromptSide(Vertical):
     """Everything that makes the prompt. It holds texts; the screen decides what they are for."""
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._has_picture_fields = False
+        self._picture_values: dict[str, str] = {}
+
     class Changed(Message):
         """A text was edited."""
 
     def compose(self) -> ComposeResult:
         yield ModelLine()
-        yield Static("System", classes="label section")
+        yield Static("System", classes="label section of-text")
         yield Editor(placeholder="optional: how the model should behave", id="system")
         with Horizontal(classes="row section"):
-            yield Static("User", classes="label")
+            yield Static("User", classes="label", id="user-label")
             yield Static("", id="kind")
         yield Editor(placeholder="your prompt", id="user")
-        with Horizontal(classes="row section"):
+        with Horizontal(classes="row section of-text"):
             for field in parameters.FIELDS[:3]:
-                yield from self._field(field)
-        with Horizontal(classes="row"):
+                yield from _field(field, "–" if field.name == "stop" else "auto")
+        with Horizontal(classes="row of-text"):
             for field in parameters.FIELDS[3:]:
-                yield from self._field(field)
+                yield from _field(field, "–" if field.name == "stop" else "auto")
         yield Static("", id="hint")
 
-    def _field(self, field: parameters.FieldSpec) -> ComposeResult:
-        yield Static(field.label, classes=f"label {field.name}")
-        yield Field(placeholder="–" if field.name == "stop" else "auto", id=field.name)
+    def for_pictures(self, pictures: bool) -> None:
+        """Asks for what makes a picture, or a text. The fields of pictures are made when they are
+        first wanted."""
+        if pictures and not self._has_picture_fields:
+            self._has_picture_fields = True
+            for number, fields in enumerate(picture_fields.ROWS):
+                section = "" if number else " section"
+                widgets = (
+                    widget
+                    for field in fields
+                    for widget in _field(field, picture_fields.EMPTY.get(field, "auto"))
+                )
+                self.mount(
+                    Horizontal(*widgets, classes=f"row of-pictures{section}"), before="#hint"
+                )
+            self.call_after_refresh(self._fill, picture_fields.FIELDS, self._picture_values)
+        self.set_class(pictures, "-pictures")
+        self.query_one("#user-label", Static).update("Prompt" if pictures else "User")
 
     @property
     def system(self) -> Editor:
@@ -101,15 +124,25 @@ class PromptSide(Vertical):
 
     @property
     def values(self) -> dict[str, str]:
-        """The parameter fields' texts."""
-        return {
+        """The parameter fields' texts, those of pictures too."""
+        known = {} if self._has_picture_fields else self._picture_values
+        return known | {
             field.name: value
-            for field in parameters.FIELDS
+            for field in self._fields
             if (value := self.query_one(f"#{field.name}", Field).value)
         }
 
+    @property
+    def _fields(self) -> tuple[parameters.FieldSpec, ...]:
+        return parameters.FIELDS + (picture_fields.FIELDS if self._has_picture_fields else ())
+
     def fill(self, values: dict[str, str]) -> None:
-        for field in parameters.FIELDS:
+        pictures = {field.name for field in picture_fields.FIELDS}
+        self._picture_values = {name: text for name, text in values.items() if name in pictures}
+        self._fill(self._fields, values)
+
+    def _fill(self, fields: Iterable[parameters.FieldSpec], values: Mapping[str, str]) -> None:
+        for field in fields:
             self.query_one(f"#{field.name}", Field).value = one_line(values.get(field.name, ""))
 
     def show_defaults(self, below: GenerationParameters) -> None:
@@ -120,10 +153,17 @@ class PromptSide(Vertical):
 
     def check(self) -> GenerationParameters | None:
         """The parameters, or None with the wrong field focused and the rule said."""
-        for field in parameters.FIELDS:
+        return self._checked(parameters.read)
+
+    def check_pictures(self) -> dict[str, Any] | None:
+        """What makes a picture, under `ImageRequest`'s names; else as `check`."""
+        return self._checked(picture_fields.read)
+
+    def _checked(self, read: Callable[[Mapping[str, str]], T]) -> T | None:
+        for field in self._fields:
             self.query_one(f"#{field.name}").remove_class("-invalid")
         try:
-            return parameters.read(self.values)
+            return read(self.values)
         except parameters.BadParameter as error:
             wrong = self.query_one(f"#{error.field.name}", Field)
             wrong.add_class("-invalid")
@@ -146,3 +186,8 @@ class PromptSide(Vertical):
     def on_input_changed(self, message: Input.Changed) -> None:
         message.stop()
         self.post_message(self.Changed())
+
+
+def _field(field: parameters.FieldSpec, empty: str) -> Iterable[Widget]:
+    yield Static(field.label, classes=f"label {field.name}")
+    yield Field(placeholder=empty, id=field.name)

@@ -20,7 +20,9 @@ def allows(answer: Answer, action: str) -> bool:
     match action:
         case "copy":
             return bool(answer.text) or answer.explanation is not None
-        case "save" | "toggle_raw":
+        case "save":
+            return bool(answer.text) or bool(answer.pictures)
+        case "toggle_raw":
             return bool(answer.text)
         case "star":
             return answer.standing.is_over and answer.run_id is not None

@@ -47,7 +47,7 @@ class Runner:
         answer = block.answer
         try:
             if await self._may_start(answer):
-                stream = workstation(self._screen).client.prompt(answer.request)
+                stream = answer.stream(workstation(self._screen).client)
                 async with aclosing(stream) as events:
                     async for event in events:
                         if answer.take(event):

@@ -13,13 +13,15 @@ from textual.content import Content
 from meshtui.domain.controller import ControllerEvent, ModelOption, RunRecorded
 from meshtui.domain.errors import MeshtuiError
 from meshtui.domain.generation import ChatMessage, ChatRequest
+from meshtui.domain.images import ImageRequest, picture_name
 from meshtui.domain.server import Phase
+from meshtui.domain.task import Task
 
 from .. import words
 from ..frame import WorkScreen, workstation
 from ..state import Link
 from ..work import start
-from . import keys, parameters
+from . import keys
 from .answer import Answer
 from .answers import Answers
 from .block import Block
@@ -109,11 +111,20 @@ class StudioScreen(WorkScreen):
         self._option = option
         if option:
             self._side.show_defaults(option.enabled.generation)
+        self._side.for_pictures(self._makes_pictures)
+        self._say_kind()
+
+    @property
+    def _makes_pictures(self) -> bool:
+        return self._option is not None and self._option.enabled.task is Task.TEXT_TO_IMAGE
 
     def _say_kind(self) -> None:
         turns = sum(message.role == "user" for message in self._turns)
         so_far = f", {words.plural(turns, 'turn')} so far" if turns else ""
         text = f"chat{so_far}" if self._chat else "single prompt"
+        if self._makes_pictures:
+            self._side.kind(Content.styled("what the picture shows", "$muted"))
+            return
         self._side.kind(Content.assemble((text, "$muted"), ("  ^g", "$faint")))
 
     def _say_hint(self) -> None:
@@ -177,37 +188,57 @@ class StudioScreen(WorkScreen):
                 self._say_hint()
                 self.refresh_bindings()
             return
-        generation = self._side.check()
         text = self._side.user.text
-        if generation is None:
+        answer = self._picture(text) if self._makes_pictures else self._answer(text)
+        if answer is None:
             return
         if not text.strip():
             app.say("The prompt is empty.", "warning")
             self._side.user.focus()
             return
-        system = self._side.system.text
-        before = (ChatMessage("system", system),) if system.strip() else ()
-        turns = self._turns if self._chat else ()
-        self._start(
-            ChatRequest(
-                model=self._option.enabled.model,
-                connection=self._option.connection,
-                messages=(*before, *turns, ChatMessage("user", text)),
-                parameters=generation,
-            )
-        )
+        self._start(answer)
         app.memory.model = self._option.enabled.model
         app.memory.connection = self._option.connection
         app.memory.user = text
         app.save_memory()
-        if self._chat:
+        if self._chat and not answer.shows_pictures:
             self._side.user.load("")
 
-    def _start(self, request: ChatRequest) -> None:
-        option = workstation(self).state.option(request.connection, request.model)
-        label = option.label if option else request.model.rpartition("/")[2]
-        answer = Answer(request, label)
-        server = option and workstation(self).state.server_of(option.connection, request.model)
+    def _answer(self, text: str) -> Answer | None:
+        """None where a field is wrong, which is said."""
+        generation, option = self._side.check(), self._option
+        if generation is None or option is None:
+            return None
+        system = self._side.system.text
+        before = (ChatMessage("system", system),) if system.strip() else ()
+        turns = self._turns if self._chat else ()
+        request = ChatRequest(
+            model=option.enabled.model,
+            connection=option.connection,
+            messages=(*before, *turns, ChatMessage("user", text)),
+            parameters=generation,
+        )
+        return Answer(request, option.label)
+
+    def _picture(self, text: str) -> Answer | None:
+        """As `_answer`."""
+        from .picture_answer import PREVIEWS, PictureAnswer
+
+        wanted, option = self._side.check_pictures(), self._option
+        if wanted is None or option is None:
+            return None
+        asked = ImageRequest(
+            model=option.enabled.model,
+            connection=option.connection,
+            prompt=text,
+            previews=PREVIEWS,
+            **wanted,
+        )
+        return PictureAnswer(asked, option.label)
+
+    def _start(self, answer: Answer) -> None:
+        state, request = workstation(self).state, answer.request
+        server = state.server_of(request.connection, request.model) if request.connection else None
         if server and server.phase is Phase.READY:
             answer.server = server
         block = self._answers.add(answer, raw=self._raw)
@@ -241,7 +272,7 @@ class StudioScreen(WorkScreen):
         """The same request again, as a new answer."""
         block = self._answers.current
         if block and self._runner.block is None:
-            self._start(block.answer.request)
+            self._start(block.answer.again())
 
     # The answers
 
@@ -297,16 +328,25 @@ class StudioScreen(WorkScreen):
         from ..widgets.dialogs import Ask
 
         block = self._answers.current
-        if block:
-            text = block.answer.text
-            path = Path.cwd() / f"answer-{block.answer.run_id or 'draft'}.md"
-            question = Ask("Save the answer as", str(path), "Save")
-            self.app.push_screen(question, lambda name: self._save(name, text) if name else None)
+        if block is None:
+            return
+        answer = block.answer
+        if answer.pictures:
+            made = answer.pictures[-1]
+            name, data = picture_name(answer.prompt, made.seed), made.data
+            title = (
+                "Save the last picture as" if len(answer.pictures) > 1 else "Save the picture as"
+            )
+        else:
+            name, title = f"answer-{answer.run_id or 'draft'}.md", "Save the answer as"
+            data = (answer.text.removesuffix("\n") + "\n").encode()
+        question = Ask(title, str(Path.cwd() / name), "Save")
+        self.app.push_screen(question, lambda name: self._save(name, data) if name else None)
 
-    def _save(self, name: str, text: str) -> None:
-        from ..files import save_text
+    def _save(self, name: str, data: bytes) -> None:
+        from ..files import save_new
 
-        start(self, partial(save_text, workstation(self), name, text))
+        start(self, partial(save_new, workstation(self), name, data))
 
     # The prompt
 
@@ -378,7 +418,7 @@ class StudioScreen(WorkScreen):
         systems = [m.content for m in answer.request.messages if m.role == "system"]
         side.system.load(systems[0] if systems else "")
         side.user.load(answer.prompt)
-        side.fill(parameters.write(answer.request.parameters))
+        side.fill(side.values | {field.name: "" for field in answer.fields} | answer.field_values())
         self.action_page("prompt")
         side.user.focus()
 

@@ -22,6 +22,7 @@ from meshtui.domain.errors import MeshtuiError, NotFound, Unavailable
 from meshtui.domain.finding import Finding
 from meshtui.domain.generation import ChatRequest, GenerationParameters, Run, RunEvent
 from meshtui.domain.hub_search import FoundModel
+from meshtui.domain.images import ImageEvent, ImageRequest
 from meshtui.domain.memory import GpuSpec
 from meshtui.domain.model_cache import CacheEntry
 from meshtui.domain.preset import Preset
@@ -131,6 +132,7 @@ class ScriptedClient(ControllerClient):
         self.there.set()
         self.connections_made = 0
         self.requests: list[ChatRequest] = []
+        self.pictures_asked: list[ImageRequest] = []
         self.cancelled = 0
         self.stored: list[Run] = []
         self.logs: dict[str, list[str]] = {}
@@ -146,13 +148,13 @@ class ScriptedClient(ControllerClient):
         self.searches: list[str] = []
         self.hub: Callable[[str], Awaitable[list[FoundModel]]] = _nothing_found
         self._events: asyncio.Queue[ControllerEvent | Exception] = asyncio.Queue()
-        self._answers: asyncio.Queue[RunEvent | Exception | None] = asyncio.Queue()
+        self._answers: asyncio.Queue[RunEvent | ImageEvent | Exception | None] = asyncio.Queue()
 
     def tell(self, *events: ControllerEvent | Exception) -> None:
         for event in events:
             self._events.put_nowait(event)
 
-    def answer(self, *events: RunEvent | Exception | None) -> None:
+    def answer(self, *events: RunEvent | ImageEvent | Exception | None) -> None:
         for event in events:
             self._answers.put_nowait(event)
 
@@ -180,7 +182,18 @@ class ScriptedClient(ControllerClient):
             while (event := await self._answers.get()) is not None:
                 if isinstance(event, Exception):
                     raise event
-                yield event
+                yield event  # type: ignore[misc]
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled += 1
+            raise
+
+    async def images(self, request: ImageRequest) -> AsyncGenerator[ImageEvent, None]:
+        self.pictures_asked.append(request)
+        try:
+            while (event := await self._answers.get()) is not None:
+                if isinstance(event, Exception):
+                    raise event
+                yield event  # type: ignore[misc]
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise
