@@ -2,6 +2,8 @@
 with a pod on a real node. A small program stands in for the engine."""
 
 import asyncio
+import subprocess
+import sys
 from contextlib import aclosing
 from pathlib import Path
 
@@ -141,3 +143,38 @@ async def test_a_pod_that_goes_in_the_middle_of_an_answer_is_told_and_replaced(
         await client.stop_server(server.id)
         await client.remove_server(server.id)
         await nothing_left(cluster, namespace)
+
+
+def meshtui(*words: str) -> str:
+    """The output of the command that people type."""
+    done = subprocess.run(
+        [sys.executable, "-m", "meshtui", *words], capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+async def test_the_command_line_serves_a_cluster_as_it_serves_this_machine(
+    use_cluster: Access, cluster: Cluster, namespace: str, node: str
+) -> None:
+    connect(use_cluster, namespace, node)
+
+    def by_hand() -> None:
+        try:
+            started = meshtui("server", "start", MODEL, "--wait", "--force")
+            assert "Ready" in started
+            assert "cloud" in meshtui("server", "list")
+            shown = meshtui("server", "show", MODEL)
+            assert f"{use_cluster.context}, {namespace}" in shown and f" on {node}" in shown
+            assert "8,192 tokens" in shown and "vLLM" in shown
+            assert "shards: 100% Completed" in meshtui("server", "logs", MODEL)
+            assert meshtui("prompt", MODEL, "The capital of France?", "--force").strip() == (
+                "The capital of France is Paris."
+            )
+            assert "Stopped" in meshtui("server", "stop", MODEL)
+            meshtui("server", "remove", MODEL)
+        finally:
+            meshtui("controller", "stop")
+
+    await asyncio.to_thread(by_hand)
+    await nothing_left(cluster, namespace)
