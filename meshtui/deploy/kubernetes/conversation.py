@@ -15,7 +15,7 @@ from meshtui.domain.errors import MeshtuiError, Unavailable
 # The script stands in the container's environment: in the address of the request it would be
 # too long for some of the proxies on the way.
 SCRIPT_VARIABLE = "MESHTUI_RECEIVER"
-COMMAND = ("python3", "-c", f"import os; exec(os.environ['{SCRIPT_VARIABLE}'])")
+COMMAND = ("python3", "-I", "-S", "-c", f"import os; exec(os.environ['{SCRIPT_VARIABLE}'])")
 # It says every second that it is there.
 _SILENCE_S = 60.0
 _LAST_WORDS_S = 5.0

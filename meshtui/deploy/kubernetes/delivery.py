@@ -16,9 +16,11 @@ from meshtui.deploy.kubernetes.delivery_look import look
 from meshtui.deploy.kubernetes.delivery_marks import FOUND, find_claim, make_claim, mark, mark_of
 from meshtui.deploy.kubernetes.delivery_send import prepared, send
 from meshtui.deploy.kubernetes.errors import ClusterError
+from meshtui.deploy.kubernetes.objects import deployment, path_of
 from meshtui.deploy.kubernetes.spec import PodServer
 from meshtui.domain.delivery import Delivered, DeliveryMode, DeliveryProgress
 from meshtui.domain.errors import InvalidInput, NotFound
+from meshtui.domain.text import one_line
 
 _INTERVAL_S = 0.2
 
@@ -27,8 +29,10 @@ async def is_delivered(cluster: Cluster, server: PodServer, *, entry: Entry | No
     """Whether nothing is to be moved: no pod is started to see it. With `entry`: whether what is
     on the volume is this very content. Raises `ClusterError`, and as `deliver` for what is wrong
     with the entry."""
-    if server.fetched_to is None or server.delivery.image is not None:
+    if server.fetched_to is None:
         return True
+    if server.delivery.image is not None:
+        return False  # whether the cluster mounts images is to be asked
     content = mark_of(await find_claim(cluster, server), server)
     if content is None or entry is None:
         return content is not None
@@ -51,8 +55,10 @@ async def deliver(
     `Unavailable`; what the Hub refuses to the Job; `NotFound` where an existing model is not.
     """
     mode, tell = server.delivery.mode, _Teller(on_progress)
-    if server.fetched_to is None or server.delivery.image is not None:
+    if server.fetched_to is None:
         return Delivered(mode=mode, present=True)
+    if server.delivery.image is not None:
+        return await _see_image(cluster, server)
     if mode is DeliveryMode.EXISTING:
         return await _see(cluster, server, tell)
     found = await make_claim(cluster, server)
@@ -97,6 +103,20 @@ async def _see(
     with contextlib.suppress(ClusterError):
         await mark(cluster, server, found, FOUND)
     return seen
+
+
+async def _see_image(cluster: Cluster, server: PodServer) -> Delivered:
+    """Clusters that mount no images make empty volumes of them, and say nothing."""
+    wanted = deployment(server)
+    made = await cluster.apply(path_of(wanted), wanted, dry_run=True, force=True)
+    if not any("image" in one for one in made["spec"]["template"]["spec"]["volumes"]):
+        raise InvalidInput(
+            f"The cluster mounts no images, and {server.model} is to come from "
+            f"{one_line(server.delivery.image or '')}.",
+            hint="Kubernetes 1.35 does so by itself, 1.31 and newer with the feature gate "
+            "ImageVolume. Or put the model on a volume.",
+        )
+    return Delivered(mode=DeliveryMode.EXISTING, present=True)
 
 
 class _Teller:

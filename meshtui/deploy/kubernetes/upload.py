@@ -1,7 +1,7 @@
 """Sends an entry of this machine's cache to a volume, by way of a pod and the API server alone.
 
-Each connection runs `meshtui.serving.receive_model` in the pod: one holds the model's lock, a few
-others take files. What is there of a file is hashed there and not sent again; a file counts when
+Each connection runs `meshtui.serving.receive_model` in the pod: one holds the model's lock, and
+all take files. What is there of a file is hashed there and not sent again; a file counts when
 its SHA-256 is right on the other side.
 """
 
@@ -25,6 +25,8 @@ from meshtui.domain.text import one_line
 CONTAINER = "load"
 # More gain nothing: the processors of the API server and the node are the limit, or the line is.
 _CONNECTIONS = 4
+# Another connection starts another program in the pod, which is to be worth it.
+_EACH_BYTES = 128 << 20
 _STEP = "Sending the model to the volume"
 
 
@@ -74,13 +76,18 @@ class Upload:
         # The largest first, so that no connection is left alone with one at the end.
         files = deque(sorted(self._what.files, key=lambda file: -file.size_bytes))
 
-        async def work() -> None:
-            async with self._conversation() as conversation:
-                buffers = Frames(), Frames()
-                while files:
-                    await self._send(conversation, files.popleft(), buffers)
+        async def work(conversation: Conversation) -> None:
+            buffers = Frames(), Frames()
+            while files:
+                await self._send(conversation, files.popleft(), buffers)
 
-        workers = {asyncio.create_task(work()) for _ in range(min(_CONNECTIONS, len(files)))}
+        async def work_beside() -> None:
+            async with self._conversation() as conversation:
+                await work(conversation)
+
+        count = min(_CONNECTIONS, len(files), 1 + self._what.size_bytes // _EACH_BYTES)
+        workers = {asyncio.create_task(work(leader))}
+        workers |= {asyncio.create_task(work_beside()) for _ in range(count - 1)}
         # Where the lock's connection breaks, somebody else may begin at any time.
         tasks = {*workers, asyncio.create_task(leader.ended())}
         try:
