@@ -44,6 +44,8 @@ class CompareScreen(WorkScreen):
         Binding("c", "add", "Add", tooltip="Add another column", id="compare.add"),
         Binding("delete,backspace,minus", "remove", "Remove", tooltip="Take the marked column away",
                 id="compare.remove"),
+        Binding("x", "export", "Export", tooltip="Write all to a file, as Markdown or JSON",
+                id="compare.export"),
         Binding("y", "copy", "Copy", tooltip="Copy all as Markdown", id="compare.copy"),
     ]  # fmt: skip
 
@@ -123,9 +125,11 @@ class CompareScreen(WorkScreen):
         self._opened(case)
 
     def action_copy(self) -> None:
-        texts = [export.markdown(case) for case in self.cases if case.report]
-        if texts:
-            workstation(self).copy("\n".join(texts), "Comparison")
+        if text := export.markdown(*self.cases):
+            workstation(self).copy(text, "Comparison")
+
+    def action_export(self) -> None:
+        export.save(self, *self.cases)
 
     def action_back(self) -> None:
         self.app.pop_screen()

@@ -45,6 +45,10 @@ async def _deploy(app: "MeshtuiApp", case: Case) -> None:
         app.push_screen(NotInCache(case.model))
         return
     try:
+        if case.report is None:
+            case = await ask(app.client, case)
+        if case.error is not None:
+            raise case.error
         report = (await _as_proposed(app, case)).report
         name = await _connection_for(app, case)
         if report is not None and name is not None:

@@ -367,8 +367,10 @@ class CheckScreen(WorkScreen):
     def action_deploy(self) -> None:
         from .deploy import deploy
 
-        if self._case and self._case.report:
-            deploy(self, self._case)
+        if self._case and self._model:
+            # A key may have changed the wishes a moment ago.
+            is_answered = (self._case.model, self._case.wishes) == (self._model, self._wishes)
+            deploy(self, self._case if is_answered else Case(self._model, self._wishes))
 
     def action_export(self) -> None:
         from .export import save

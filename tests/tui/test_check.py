@@ -609,6 +609,20 @@ async def test_x_writes_a_file_that_is_named(name: str, tmp_path: Path) -> None:
             assert "- **blocker** Memory: One request of 131,072 tokens" in text
 
 
+async def test_x_writes_a_comparison_into_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "both.json"
+    async with opened(ScriptedClient(), size=(160, 45)) as (app, pilot):
+        await checked(app, pilot, LLAMA)
+        await press(pilot, "c", *"h100", "enter")
+        await eventually(lambda: "40.59–41.29 GiB" in shown(app), "the second column")
+        await press(pilot, "x")
+        app.screen.query_one("#value").value = str(path)  # type: ignore[attr-defined]
+        await press(pilot, "enter")
+        await eventually(lambda: "Saved as" in said(app), "that it is said")
+    reports = msgspec.json.decode(path.read_bytes(), type=list[CheckReport])
+    assert [report.memory and report.memory.gpu for report in reports] == ["a10", "h100"]
+
+
 async def test_y_copies_the_report() -> None:
     async with opened(ScriptedClient()) as (app, pilot):
         await checked(app, pilot, LLAMA)
