@@ -118,6 +118,10 @@ async def programs_get_the_same(client: ControllerClient, vector: list[float]) -
         assert many.data[1].embedding == pytest.approx(vector, abs=0.001)
         plain = await api.embeddings.create(model=MINILM, input=MEAL, encoding_format="float")
         assert plain.data[0].embedding == pytest.approx(vector, abs=0.001)
+        # Some libraries send the numbers of tokens: [CLS] hello [SEP].
+        numbers = await api.embeddings.create(model=MINILM, input=[101, 7592, 102])
+        named = await api.embeddings.create(model=MINILM, input="hello")
+        assert numbers.data[0].embedding == pytest.approx(named.data[0].embedding, abs=0.001)
         packed: Any = await api.embeddings.create(
             model=MINILM, input=MEAL, encoding_format="base64"
         )
