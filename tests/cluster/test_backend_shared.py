@@ -171,6 +171,7 @@ async def test_two_workstations_share_a_server(
         await one.until_phase(Phase.STOPPED)
         await one.manager.remove(ID)
         assert one.manager.list() == two.manager.list() == []
+        await eventually(lambda: three.manager.list() == [], "nobody has it any more")
     await nothing_left(cluster, namespace)
 
 

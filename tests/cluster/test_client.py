@@ -2,12 +2,14 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from meshtui.deploy.kubernetes.api import Cluster, Json
-from meshtui.deploy.kubernetes.client import delete, deploy, drift, read_spec, scale
+from meshtui.deploy.kubernetes.client import api_key, delete, deploy, drift, read_spec, scale
 from meshtui.deploy.kubernetes.errors import ClusterError
 from meshtui.deploy.kubernetes.objects import MANAGED_SELECTOR, deployment, path_of, secret
+from meshtui.deploy.kubernetes.spec import API_KEY, Secrets
 from meshtui.domain.execution import Resources, Storage
 from tests.cluster.waiting import until
 from tests.support.pod_servers import pod_server
@@ -122,3 +124,19 @@ async def test_a_namespace_that_ends_ends_its_servers(cluster: Cluster, namespac
     await deploy(cluster, server)
     await cluster.delete(f"/api/v1/namespaces/{namespace}")
     await until(cluster, path_of(deployment(server)), lambda found: found is None)
+
+
+async def test_many_who_make_a_server_at_once_make_one(cluster: Cluster, namespace: str) -> None:
+    for attempt in range(5):
+        server = pod_server(namespace, model=f"org/model-{attempt}")
+        wishes = []
+        for number in range(6):
+            own = Secrets({**server.secrets.values, API_KEY: f"key-{number}"})
+            wishes.append(msgspec.structs.replace(server, secrets=own))
+        made = await asyncio.gather(*(deploy(cluster, wish) for wish in wishes))
+        assert len({one["metadata"]["uid"] for one in made}) == 1
+        kept = await cluster.get(path_of(secret(server)))
+        (owner,) = kept["metadata"]["ownerReferences"]
+        assert owner["uid"] == made[0]["metadata"]["uid"]
+        key = await api_key(cluster, namespace, server.name)
+        assert key is not None and key.startswith("key-")

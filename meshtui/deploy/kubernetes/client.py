@@ -55,7 +55,8 @@ async def deploy(cluster: Cluster, server: PodServer) -> Json:
             if manifest["kind"] != "PersistentVolumeClaim" or await _missing(
                 cluster, path_of(manifest)
             ):
-                await cluster.apply(path_of(manifest), manifest, dry_run=True)
+                # By force, as another may be making the very same server with another key.
+                await cluster.apply(path_of(manifest), manifest, dry_run=True, force=True)
     if server.execution.storage is not None:
         # A claim that is there is used as it is: little of it can be changed at all.
         wanted = claim(server)
@@ -72,7 +73,9 @@ async def deploy(cluster: Cluster, server: PodServer) -> Json:
     except ClusterError:
         if is_new:
             with contextlib.suppress(ClusterError):
-                await delete(cluster, server.execution.namespace, server.name)
+                # What somebody else made in the meantime is not ours to take away.
+                if await _missing(cluster, path):
+                    await delete(cluster, server.execution.namespace, server.name)
         raise
     return made
 
@@ -92,7 +95,9 @@ async def scale(
     path = deployment_path(namespace, name)
     for attempt in range(_ATTEMPTS):
         found = await cluster.get(path)
-        if found["spec"].get("replicas") == replicas or unless(found):
+        told = found["metadata"].get("annotations", {})
+        is_told = all(told.get(key) == value for key, value in annotations.items())
+        if (found["spec"].get("replicas") == replicas and is_told) or unless(found):
             return found
         version = found["metadata"]["resourceVersion"]
         change = {

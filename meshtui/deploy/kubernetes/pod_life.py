@@ -10,11 +10,14 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from meshtui.deploy.kubernetes.api import Json
 from meshtui.deploy.kubernetes.client import drift, is_awake, scale
 from meshtui.deploy.kubernetes.errors import ClusterError
 from meshtui.deploy.kubernetes.log_keeper import LogKeeper
 from meshtui.deploy.kubernetes.marks import PodUse, Rest, last_used, rest_of
+from meshtui.deploy.kubernetes.patience import Patience
 from meshtui.deploy.kubernetes.phases import Observation
 from meshtui.deploy.kubernetes.pod_log import last_words
 from meshtui.deploy.kubernetes.pod_start import Deliver, object_name, start_pod
@@ -30,8 +33,6 @@ from meshtui.domain.execution import KubernetesExecution
 from meshtui.domain.server import Explanation, Phase, PodPlace
 from meshtui.domain.task import Engine
 
-# The cluster goes on trying, but what failed for so long will not come right by itself.
-_PATIENCE_S = {Phase.PULLING_IMAGE: 600.0, Phase.FAILED: 60.0}
 # When an end that the cluster refused is asked for again.
 _RETRY_S = 30.0
 # What the log alone tells comes after what the cluster sees.
@@ -56,8 +57,8 @@ class PodLife:
         self._deliver = deliver
         self._sight = Sight()
         self._acting: asyncio.Task[None] | None = None
+        self._patience = Patience(self._lose_patience)
         self._later: asyncio.TimerHandle | None = None
-        self._impatient_of: Phase | None = None
         self._is_refused = False
         self._over = asyncio.Event()
         self._outcome = new_outcome()
@@ -141,6 +142,7 @@ class PodLife:
 
     async def close(self) -> None:
         """Ends what runs here; the server lives on."""
+        self._patience.forget()
         if self._later is not None:
             self._later.cancel()
         if self._acting is not None:
@@ -204,8 +206,9 @@ class PodLife:
                 self._end(rest.explanation, rest.message)
                 return
             self.server.note(f"It could not be put to rest: {error.message}")
-            self._forget_patience()
             self._is_refused = True
+            if self._later is not None:
+                self._later.cancel()
             self._later = asyncio.get_running_loop().call_later(_RETRY_S, self._try_again)
             self._go_on()
             raise
@@ -252,7 +255,7 @@ class PodLife:
     def _end(self, why: Explanation | None, message: str = "") -> None:
         """Nothing of it runs."""
         self.is_lived = False
-        self._forget_patience()
+        self._patience.forget()
         self.logs.end()
         self.way.leave()
         self.server.over(why, message)
@@ -306,8 +309,10 @@ class PodLife:
 
     def troubled(self) -> None:
         """What keeps the view from being current has changed."""
-        if (place := self.server.status.place) is not None:
-            self._place(place.pod, place.node, place.restarts, place.drift)
+        trouble, place = self.space.trouble, self.server.status.place
+        if place is not None:
+            told = trouble.message if trouble is not None else None
+            self._place(msgspec.structs.replace(place, trouble=told))
 
     def _live(self, seen: Observation) -> None:
         if seen.pod is not None and seen.run is not None:
@@ -315,7 +320,7 @@ class PodLife:
         pod = self.server.record.pod
         assert pod is not None
         if seen.phase is Phase.READY:
-            self._forget_patience()
+            self._patience.forget()
             if self.server.phase is not Phase.READY:
                 self.server.change(explanation=None)
                 self.server.ready(seen.since)
@@ -333,56 +338,34 @@ class PodLife:
         phase = Phase.SCHEDULING if seen.phase is Phase.FAILED else seen.phase
         if not (phase is Phase.STARTING and seen.runs and self.server.phase in _OF_THE_ENGINE):
             self.server.enter(phase, seen.message)
-        self._be_patient(seen)
-
-    def _be_patient(self, seen: Observation) -> None:
-        kind = seen.phase if seen.explanation is not None and seen.phase in _PATIENCE_S else None
-        if kind is self._impatient_of:
-            return
-        self._forget_patience()
-        if kind is not None:
-            self._impatient_of = kind
-            loop = asyncio.get_running_loop()
-            self._later = loop.call_later(_PATIENCE_S[kind], self._lose_patience)
+        self._patience.see(seen)
 
     def _lose_patience(self) -> None:
         seen = self.space.seen(self.name)
         if self.is_lived and not self._is_acting and seen is not None:
             self._give_up(seen)
 
-    def _forget_patience(self) -> None:
-        self._impatient_of = None
-        if self._later is not None:
-            self._later.cancel()
-            self._later = None
-
     def _give_up(self, seen: Observation) -> None:
         if self._is_refused:
             return
-        self._forget_patience()
+        self._patience.forget()
         self.is_lived = False
         self._act(self._fail(seen, self._outcome))
 
     def _show(self, seen: Observation | None, deployment: Json | None) -> None:
-        changes = drift(deployment) if deployment is not None else ()
-        if seen is None:
-            self._place(None, None, 0, changes)
-        else:
-            self._place(seen.pod, seen.node, seen.restarts, changes)
-
-    def _place(
-        self, pod: str | None, node: str | None, restarts: int, drifted: tuple[str, ...]
-    ) -> None:
-        trouble = self.space.trouble
         place = PodPlace(
             context=self.space.context,
             namespace=self.space.namespace,
             name=self.name,
-            pod=pod,
-            node=node,
-            restarts=restarts,
-            drift=drifted,
-            trouble=trouble.message if trouble is not None else None,
+            drift=drift(deployment) if deployment is not None else (),
+            trouble=self.space.trouble.message if self.space.trouble is not None else None,
         )
+        if seen is not None:
+            place = msgspec.structs.replace(
+                place, pod=seen.pod, node=seen.node, restarts=seen.restarts
+            )
+        self._place(place)
+
+    def _place(self, place: PodPlace) -> None:
         if place != self.server.status.place:
             self.server.change(place=place)

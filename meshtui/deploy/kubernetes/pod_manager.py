@@ -59,6 +59,7 @@ class PodManager:
         self._lives: dict[str, PodLife] = {}
         self._retired: list[PodLife] = []
         self._removed: set[str] = set()
+        self._forgetting: set[asyncio.Task[None]] = set()
         self._saver = RecordSaver()
         self._spaces = Spaces(changed=self._seen, troubled=self._troubled)
         self._session: aiohttp.ClientSession | None = None
@@ -78,6 +79,8 @@ class PodManager:
             self._looking.cancel()
             await asyncio.wait({self._looking})
         await self._spaces.stop()
+        if self._forgetting:
+            await asyncio.wait(self._forgetting)
         lives = [*self._lives.values(), *self._retired]
         await asyncio.gather(*(life.close() for life in lives))
         await self._spaces.close()
@@ -240,6 +243,12 @@ class PodManager:
         except BaseException:
             self._removed.discard(life.name)
             raise
+        await self._forget(life)
+
+    async def _forget(self, life: PodLife) -> None:
+        server_id = life.server.status.id
+        if self._lives.get(server_id) is not life:
+            return
         del self._lives[server_id]
         await life.close()
         self._saver.forget(life.server.folder)
@@ -277,8 +286,19 @@ class PodManager:
 
     def _seen(self, space: Space, name: str) -> None:
         life = self._life_of(space, name)
-        if life is not None:
-            life.look()
+        if life is None:
+            return
+        life.look()
+        if self._is_only_seen(life) and space.deployment(name) is None:
+            task = asyncio.create_task(self._forget(life), name=f"forget {name}")
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
+
+    def _is_only_seen(self, life: PodLife) -> bool:
+        """Whether it was never ours, and is no more."""
+        status = life.server.status
+        is_known = self._lives.get(status.id) is life
+        return is_known and status.phase.is_over and status.connection not in self._connections()
 
     def _troubled(self, space: Space) -> None:
         for life in self._lives.values():
