@@ -37,9 +37,11 @@ from meshtui.inference.chat import Target, error_page, open_chat
 from meshtui.inference.relay import open_relay, relayed
 
 _LOGGER = logging.getLogger(__name__)
+_RESPONSES = "/v1/responses"
 _ROUTES = {
     "/v1/chat/completions": Ability.CHAT,
     "/v1/completions": Ability.CHAT,
+    _RESPONSES: Ability.CHAT,
     "/v1/embeddings": Ability.EMBED,
     "/v1/rerank": Ability.RERANK,
     "/v1/score": Ability.RERANK,
@@ -81,7 +83,10 @@ class Gateway:
         return json_response(self._listed({name: choice})["data"][0])
 
     def _listed(self, choices: dict[str, Choice]) -> dict[str, Any]:
-        models = ((name, choice.connection.name) for name, choice in choices.items())
+        models = (
+            (name, choice.connection.name, choice.enabled.task.value)
+            for name, choice in choices.items()
+        )
         return model_list(models, self._started_at)
 
     async def _ask(self, request: web.Request) -> web.StreamResponse:
@@ -90,7 +95,7 @@ class Gateway:
         choice = self._catalogue.find_by_id(body["model"])
         check_fits(choice, ability, self._catalogue)
         if ability is Ability.CHAT:
-            body = _with_defaults(body, choice)
+            body = _with_defaults(request.path, body, choice)
         self.active += 1
         try:
             ready = await self._servers.ready(choice.connection, choice.enabled, lambda _: None)
@@ -192,9 +197,11 @@ def _request_body(data: bytes) -> dict[str, Any]:
     return body
 
 
-def _with_defaults(asked: dict[str, Any], choice: Choice) -> dict[str, Any]:
+def _with_defaults(path: str, asked: dict[str, Any], choice: Choice) -> dict[str, Any]:
     """The request over the enabled model's own generation parameters."""
     defaults = parameters_body(choice.enabled.generation)
+    if path == _RESPONSES and "max_tokens" in defaults:
+        defaults["max_output_tokens"] = defaults.pop("max_tokens")
     if asked.get("max_completion_tokens") is not None:
         defaults.pop("max_tokens", None)
     given = {key: value for key, value in asked.items() if value is not None}

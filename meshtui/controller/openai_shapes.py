@@ -40,13 +40,19 @@ def json_response(body: object, status: int = 200) -> web.Response:
     )
 
 
-def model_list(models: Iterable[tuple[str, str]], created: float) -> dict[str, Any]:
-    """`models` are pairs of id and owner."""
+def model_list(models: Iterable[tuple[str, str, str]], created: float) -> dict[str, Any]:
+    """`models` are triples of id, owner and task; the task is our own addition."""
     return {
         "object": "list",
         "data": [
-            {"id": name, "object": "model", "created": int(created), "owned_by": owner}
-            for name, owner in models
+            {
+                "id": name,
+                "object": "model",
+                "created": int(created),
+                "owned_by": owner,
+                "task": task,
+            }
+            for name, owner, task in models
         ],
     }
 

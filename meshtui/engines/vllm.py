@@ -50,6 +50,7 @@ class VllmAdapter:
     paths: Mapping[str, str] = {
         "/v1/chat/completions": "/v1/chat/completions",
         "/v1/completions": "/v1/completions",
+        "/v1/responses": "/v1/responses",
         "/v1/embeddings": "/v1/embeddings",
         "/v1/rerank": "/v1/rerank",
         "/v1/score": "/v1/score",

@@ -117,6 +117,16 @@ async def test_a_real_model_answers_through_the_controller(
     with pytest.raises(openai.BadRequestError):
         await api.chat.completions.create(model=model, messages=[])
 
+    if engine is Engine.VLLM:
+        await its_other_routes(api, model)
+    else:
+        with pytest.raises(openai.BadRequestError, match="does not answer /v1/completions"):
+            await api.completions.create(model=model, prompt="The capital of France is")
+        with pytest.raises(openai.BadRequestError, match="does not answer /v1/responses"):
+            await api.responses.create(model=model, input="Hello")
+    with pytest.raises(openai.BadRequestError, match="cannot embed"):
+        await api.embeddings.create(model=model, input="Paris")
+
     # A client that stops reading and goes away leaves the engine free as well.
     stream = await api.chat.completions.create(
         model=model, messages=[{"role": "user", "content": "Write a long story."}], stream=True
@@ -125,3 +135,20 @@ async def test_a_real_model_answers_through_the_controller(
     await stream.close()
     await api.chat.completions.create(model=model, messages=QUESTION, max_tokens=8, timeout=30)
     await api.close()
+
+
+async def its_other_routes(api: openai.AsyncOpenAI, model: str) -> None:
+    goes_on = await api.completions.create(
+        model=model, prompt="The capital of France is", max_tokens=5, temperature=0
+    )
+    assert "Paris" in goes_on.choices[0].text and goes_on.model == MODEL
+    question = "What is the capital of France?"
+    response = await api.responses.create(model=model, input=question, max_output_tokens=30)
+    assert "Paris" in response.output_text and response.model == MODEL
+    text = ""
+    async for event in await api.responses.create(
+        model=model, input=question, max_output_tokens=30, stream=True
+    ):
+        if event.type == "response.output_text.delta":
+            text += event.delta
+    assert text == response.output_text

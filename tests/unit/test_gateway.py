@@ -13,9 +13,13 @@ import aiohttp
 import openai
 import pytest
 
+from meshtui.controller.catalogue import Choice
+from meshtui.controller.gateway import _with_defaults
 from meshtui.controller.openai_shapes import Completion
+from meshtui.domain.connection import Connection, EnabledModel
 from meshtui.domain.controller import EndpointStatus
 from meshtui.domain.errors import Conflict, InvalidInput
+from meshtui.domain.generation import GenerationParameters
 from meshtui.domain.server import Phase
 from meshtui.engines.vllm import VllmAdapter
 from tests.controller_support import RunningController, enable, running_controller
@@ -252,6 +256,19 @@ async def test_what_the_request_leaves_open_is_taken_from_the_enabled_model(
         assert await text(max_tokens=None) == "The capital "
         assert await text(max_tokens=3) == "The capital of "
         assert (await text(max_completion_tokens=3)).startswith("The capital of France")
+
+
+def test_each_route_has_its_own_name_for_the_longest_answer() -> None:
+    enabled = EnabledModel(model="m", generation=GenerationParameters(max_tokens=2, seed=7))
+    choice = Choice(Connection(name="local"), enabled)
+    assert _with_defaults("/v1/responses", {"model": "m"}, choice) == {
+        "model": "m",
+        "max_output_tokens": 2,
+        "seed": 7,
+    }
+    asked = {"model": "m", "max_output_tokens": 9}
+    assert _with_defaults("/v1/responses", asked, choice)["max_output_tokens"] == 9
+    assert _with_defaults("/v1/completions", {"model": "m"}, choice)["max_tokens"] == 2
 
 
 async def test_engines_with_a_dialect_of_their_own_are_translated(

@@ -67,6 +67,12 @@ async def program(controller: RunningController) -> AsyncIterator[Program]:
         yield Program(session)
 
 
+async def test_models_are_listed_with_their_tasks(api: openai.AsyncOpenAI) -> None:
+    tasks = {model.id: (model.model_extra or {})["task"] async for model in api.models.list()}
+    assert tasks["fake/hello"] == "text-generation"
+    assert tasks["fake/embedder"] == "feature-extraction"
+
+
 async def test_openais_client_gets_vectors(api: openai.AsyncOpenAI) -> None:
     one = await api.embeddings.create(model="fake/embedder", input=NEAR)
     many = await api.embeddings.create(model="fake/embedder", input=[FAR, NEAR])
