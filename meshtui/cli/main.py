@@ -25,7 +25,7 @@ _NOUNS = {
     "cache": "the models on disk: fetch, import, export, verify and delete them",
     "check": "tell whether a model runs, where, and in how much memory",
     "model": "well-known models, what they are for, and on which GPUs they run",
-    "connection": "show where models may run, and which ones",
+    "connection": "where models may run, and which ones: make, change and test connections",
     "doctor": "look whether servers can run on this machine or on a cluster, and what to do",
     "endpoint": "switch the OpenAI-compatible endpoint for programs",
     "controller": "the background process that owns servers and downloads",

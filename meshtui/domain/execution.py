@@ -137,7 +137,9 @@ class KubernetesExecution(
         says("The volume that holds models; without it they are fetched again with each start."),
     ] = None
     proxy: Annotated[Proxy | None, says("How pods reach the outside.")] = None
-    restarts: int = 3
+    restarts: Annotated[
+        int, says("How often an engine that never became ready is started again.")
+    ] = 3
 
     @property
     def warnings(self) -> tuple[str, ...]:

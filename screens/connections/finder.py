@@ -1,9 +1,11 @@
 """Choosing a model to enable: presets, what is in the cache, what the Hub finds, or any name."""
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from textual.content import Content
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.editing import EditableConnection
@@ -18,10 +20,14 @@ from .. import words
 from ..check.names import of_hub, suggestions
 from ..frame import workstation
 from ..widgets.dialogs import Choice, Finder
+from ..widgets.fields import Field
+from ..work import start
 
 _MOST = 60
 # Shorter ones find everything.
 _LEAST_CHARS = 3
+# Who types faster than that has not finished the word.
+_PAUSE_S = 0.25
 
 
 class ModelFinder(Finder):
@@ -37,6 +43,34 @@ class ModelFinder(Finder):
         self._presets = {preset.model: preset for preset in presets}
         self._entries: Sequence[CacheEntry] | None = None
         self._found: dict[str, FoundModel] = {}
+        self._answers: dict[str, Sequence[FoundModel]] = {}
+
+    def look_up(self) -> None:
+        """What is known here at once; what the Hub finds as soon as it answers."""
+        super().look_up()
+        query = self.query_one("#query", Field).value.strip()
+        is_asked = len(query) >= _LEAST_CHARS
+        self._say(f"{words.WORKING} searching the Hub…" if is_asked else self.EMPTY)
+        if is_asked:
+            start(self, partial(self._search, query), group="hub", latest=True)
+
+    async def _search(self, query: str) -> None:
+        await asyncio.sleep(_PAUSE_S)
+        try:
+            found = await workstation(self).client.search_models(
+                query, connection=self._seen.connection.name, limit=30
+            )
+        except MeshtuiError as error:
+            self._say(f"{self.EMPTY} {one_line(error.message, 200)}")
+            return
+        self._found |= {one.model: one for one in found}
+        self._answers[query] = found
+        self._say(self.EMPTY)
+        super().look_up()
+
+    def _say(self, text: str) -> None:
+        """What stands there where the list is empty."""
+        self.query_one("#nothing", Static).update(Content(text))
 
     async def choices(self, query: str) -> Sequence[Choice]:
         app = workstation(self)
@@ -47,16 +81,7 @@ class ModelFinder(Finder):
                 self._entries = ()
         enabled = {one.model for one in self._seen.connection.enabled_models}
         known = suggestions(query, (), (), self._entries, self._presets.values(), most=_MOST)
-        if len(query.strip()) >= _LEAST_CHARS:
-            try:
-                found = await app.client.search_models(
-                    query, connection=self._seen.connection.name, limit=30
-                )
-            except MeshtuiError:
-                # Offline the Hub finds nothing; what is known here is enough.
-                found = []
-            self._found |= {one.model: one for one in found}
-            known += of_hub(found, known, "")
+        known += of_hub(self._answers.get(query.strip(), ()), known, "")
         return [
             (one.value, _line(one.value, self._note(one.value, one.note)))
             for one in known

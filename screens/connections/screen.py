@@ -244,6 +244,11 @@ class ConnectionsScreen(WorkScreen):
         connection = self._connection
         if connection is not None:
             workstation(self).say(f"Testing {connection.name}…")
+            # What the checker said may rest on what has changed since.
+            for enabled in connection.enabled_models:
+                self._verdicts.pop(rows.key_of(connection, enabled), None)
+            self._judged = None
+            self._show_connection()
             start(self, partial(self._test, connection.name), group="test")
 
     async def _test(self, name: str) -> None:

@@ -75,7 +75,7 @@ TESTED = [
 
 class ConnectionsClient(ScriptedClient):
     """Saves what it is told. `error` is raised by the next command; while `may_look` is not set,
-    nobody is told what is wrong."""
+    nobody is told what is wrong; while `hub_answers` is not, no search ends."""
 
     def __init__(self, *more: Connection) -> None:
         self.own = {one.name: one for one in (CLUSTER, LOCAL, *more)}
@@ -84,6 +84,8 @@ class ConnectionsClient(ScriptedClient):
         self.revisions = dict.fromkeys(self.own, 1)
         self.may_look = asyncio.Event()
         self.may_look.set()
+        self.hub_answers = asyncio.Event()
+        self.hub_answers.set()
 
     def _overview(self) -> Overview:
         return Overview(
@@ -192,4 +194,5 @@ class ConnectionsClient(ScriptedClient):
         connection: str | None = None,
         limit: int = 20,
     ) -> list[FoundModel]:
+        await self.hub_answers.wait()
         return [FOUND] if text in FOUND.model else []

@@ -167,6 +167,20 @@ async def test_a_model_of_the_hub_is_enabled_with_its_verdict_beside() -> None:
         assert enabled.extra_engine_args == ("--enforce-eager", "--seed", "3 4")
 
 
+async def test_what_is_known_here_does_not_wait_for_the_hub() -> None:
+    client = ConnectionsClient()
+    client.hub_answers.clear()
+    async with opened(client) as (app, pilot):
+        await open_connections(app, pilot)
+        await press(app, pilot, ModelFinder, "a")
+        await pilot.press(*"qwen")
+        await eventually(lambda: PRESET.model in shown(app), "what is known here")
+        await pilot.press(*"xyz")
+        await eventually(lambda: "searching the Hub" in shown(app), "what is waited for")
+        client.hub_answers.set()
+        await eventually(lambda: "enter takes it" in shown(app), "nothing is found")
+
+
 async def test_presets_and_any_name_can_be_enabled_too() -> None:
     client = ConnectionsClient()
     async with opened(client) as (app, pilot):
