@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -21,6 +22,8 @@ def main() -> None:
     for name in ("config.json", "model.safetensors"):
         if not Path(found.model, name).is_file():
             sys.exit(f"There is no {name} in {found.model}.")
+    # The first process of a container ends by itself alone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print("INFO 11-25 12:00:05 [api_server.py:1] Starting vLLM server", flush=True)
     HTTPServer(("", 8000), Answers).serve_forever()
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cluster
 
 MODEL = "org/large"
 _MEGABYTES = 80
-_TURNS = 3
+_TURNS = 2
 
 
 async def test_a_model_arrives_as_fast_as_kubectl_copies_it(

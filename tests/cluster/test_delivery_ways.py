@@ -97,7 +97,7 @@ async def test_a_job_goes_on_without_us_and_is_found_again(
 ) -> None:
     files = model_files(2_000_000)
     hub.add(MODEL, files)
-    hub.faults.append(Fault("model.safetensors", bytes_per_s=400_000))
+    hub.faults.append(Fault("model.safetensors", bytes_per_s=700_000))
     server = python_server(namespace, python_node, MODEL, "direct", **{"hub.endpoint": hub.url})
     told: list[DeliveryProgress] = []
     delivering = asyncio.create_task(deliver(cluster, server, on_progress=told.append))

@@ -17,8 +17,8 @@ from meshtui.domain.delivery import DeliveryProgress
 from meshtui.domain.server import Explanation
 
 _LOOK_S = 0.2
-# Attempts that bring nothing; a pod that was deleted under a sender is one, too.
-_ATTEMPTS = 5
+# Attempts in a row that bring nothing. An API server may be away for a minute.
+_ATTEMPTS = 7
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 30.0
 
