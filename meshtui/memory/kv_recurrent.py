@@ -168,13 +168,14 @@ def zamba2(context: KvContext) -> KvModel:
         attends=where(types, "hybrid"),
         checkpoint=True,
         heads=text.num_heads,
-        head_dim=number(text, "attention_head_dim") or 2 * hidden // max(1, text.num_heads),
+        # The class derives the sizes of both kinds of heads, whatever is written.
+        head_dim=2 * hidden // max(1, text.num_heads),
         state_bytes=mamba2_bytes(
             context,
             intermediate=expanded,
             groups=number(text, "mamba_ngroups", default=1),
             heads=heads,
-            head_dim=number(text, "mamba_headdim") or expanded // heads,
+            head_dim=expanded // max(1, heads),
             state=number(text, "mamba_d_state", default=64),
             kernel=number(text, "mamba_d_conv", default=4),
         ),

@@ -16,7 +16,7 @@ from meshtui.memory.kv_cache import pipeline_stages
 from meshtui.memory.kv_tables import pools
 from meshtui.memory.settings import ServingSettings, dtype_bytes
 from meshtui.memory.weights_checkpoint import Checkpoint
-from meshtui.memory.weights_context import WeightsContext
+from meshtui.memory.weights_context import VOCABULARY_MULTIPLE, WeightsContext
 from meshtui.memory.weights_families import blueprint_of
 from meshtui.memory.weights_headers import loaded_bytes
 from meshtui.memory.weights_modules import Blueprint
@@ -35,7 +35,6 @@ _CORRECTED_SPREAD = 0.03
 _CONFIRMED = 0.01
 # Kernels pad what checkpoints do not: the rules of a known model stand, with headers in the range.
 _PADDED = 0.1
-_VOCABULARY_STEP = 64
 _FORMULAS = {
     "embedding": "vocabulary, padded to 64, x hidden size{ranks}",
     "head": "vocabulary, padded to 64, x hidden size{ranks}",
@@ -47,6 +46,7 @@ _FORMULAS = {
     "router": "hidden size x experts of each layer, on every rank",
     "norms": "on every rank",
     "vision": "the towers and what leads from them to the language model",
+    "sound": "the convolutions that sound passes first, and its positions; on every rank",
     "buffers": "tables of rotary positions: positions x rotated elements",
     "repacking": "ways up from compressed keys and values are kept a second time; zero points are "
     "spread to 16 bits",
@@ -200,7 +200,7 @@ def _disagreement(said: int, whole: int, context: WeightsContext, pooling: bool)
     quantized = context.configuration.quantization is not None
     vocabulary = context.text.positive("vocab_size") or 0
     hidden = context.text.positive("hidden_size") or 0
-    padding = 2 * (-vocabulary % _VOCABULARY_STEP) * hidden * context.element_bytes
+    padding = 2 * (-vocabulary % VOCABULARY_MULTIPLE) * hidden * context.element_bytes
     if pooling and said > whole:
         return ""
     if abs(said - whole) <= padding + whole * (_PADDED if quantized else _CONFIRMED):

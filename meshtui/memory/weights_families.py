@@ -10,10 +10,13 @@ from meshtui.memory.kv_tables import model_types
 from meshtui.memory.weights_context import WeightsContext
 from meshtui.memory.weights_decoder import decoder
 from meshtui.memory.weights_deepseek_v4 import deepseek_v4
+from meshtui.memory.weights_encoder_decoder import whisper
 from meshtui.memory.weights_encoders import clip, encoder
+from meshtui.memory.weights_gemma3n import gemma3n
 from meshtui.memory.weights_gemma4 import gemma4
 from meshtui.memory.weights_modules import Blueprint
 from meshtui.memory.weights_recurrent import gated_delta, jamba, nemotron_h
+from meshtui.memory.weights_states import lfm2, mamba, mamba2, zamba2
 from meshtui.memory.weights_traits import TABLE, Traits, traits_of
 from meshtui.settings.shipped import toml_data
 
@@ -22,6 +25,12 @@ _RULES: dict[str, _Rule] = {
     "gated_delta": gated_delta,
     "jamba": jamba,
     "gemma4": gemma4,
+    "gemma3n": gemma3n,
+    "mamba": mamba,
+    "mamba2": mamba2,
+    "zamba2": zamba2,
+    "lfm2": lfm2,
+    "whisper": lambda context, traits: whisper(context),
     "deepseek_v4": deepseek_v4,
     "nemotron_h": nemotron_h,
     "encoder": lambda context, traits: encoder(context, classifies=False),
