@@ -40,7 +40,7 @@ def sheet(cases: Sequence[Case], marked: int, known: Known, width: int) -> Conte
     column = max(12, (width - _LABEL_CELLS) // max(1, len(cases)) - _GAP)
     rows = [
         ("", [_name(case, number == marked, column) for number, case in enumerate(cases)]),
-        ("GPU", [_gpus(case, known) for case in cases]),
+        ("GPU", [_gpus(case, known, column) for case in cases]),
         ("", [_verdict(case, column) for case in cases]),
     ]
     reports = [case.report for case in cases]
@@ -49,10 +49,10 @@ def sheet(cases: Sequence[Case], marked: int, known: Known, width: int) -> Conte
         ("Engine", [_plain(engine(r) if r else "") for r in reports]),
         ("Max tokens", [_plain(_max_tokens(r)) for r in reports]),
         ("Memory", [_bar(r, column) for r in reports]),
-        ("weights", [_part(r, "weights") for r in reports]),
-        ("KV cache", [_part(r, "kv_cache") for r in reports]),
-        ("other", [_part(r, "other") for r in reports]),
-        ("free", [_part(r, "free") for r in reports]),
+        ("weights", [_part(r, "weights", column) for r in reports]),
+        ("KV cache", [_part(r, "kv_cache", column) for r in reports]),
+        ("other", [_part(r, "other", column) for r in reports]),
+        ("free", [_part(r, "free", column) for r in reports]),
         ("Longest context", [_plain(_longest(r)) for r in reports]),
         ("Requests", [_plain(_requests(r)) for r in reports]),
         ("", [[] for _case in cases]),
@@ -98,14 +98,17 @@ def _name(case: Case, is_marked: bool, column: int) -> Cell:
     ]
 
 
-def _gpus(case: Case, known: Known) -> Cell:
+def _gpus(case: Case, known: Known, column: int) -> Cell:
+    """Which and how many, and how large they are where there is room for it."""
     memory = case.report.memory if case.report else None
     name = (memory.gpu if memory else None) or case.wishes.gpu
     if not name:
         return _plain("–")
-    count = memory.gpu_count if memory else case.wishes.gpus or 1
-    size = f", {gib(memory.gpu_bytes)} GiB" if memory and memory.gpu_bytes else ""
-    return _plain(f"{gpu_text(name, known)} × {count}{size}")
+    text = f"{gpu_text(name, known)} × {memory.gpu_count if memory else case.wishes.gpus or 1}"
+    if memory and memory.gpu_bytes:
+        with_size = f"{text}, {gib(memory.gpu_bytes)} GiB"
+        text = with_size if len(with_size) <= column else text
+    return _plain(text)
 
 
 def _verdict(case: Case, column: int) -> Cell:
@@ -151,7 +154,7 @@ def _bar(report: CheckReport | None, column: int) -> Cell:
     return [[("▏", "$muted"), *cells, ("▕", "$muted")]]
 
 
-def _part(report: CheckReport | None, name: str) -> Cell:
+def _part(report: CheckReport | None, name: str, column: int) -> Cell:
     if report is None or report.memory is None:
         return []
     found = shares(report.memory)
@@ -164,8 +167,9 @@ def _part(report: CheckReport | None, name: str) -> Cell:
     if found.usable is None:
         return []
     if found.free.high < 0:
-        text = f"short by {gib_range(-found.free.high, -found.free.low)} GiB"
-        return [[(text, "$error")]]
+        least, span = gib(-found.free.high), gib_range(-found.free.high, -found.free.low)
+        said = (f"short by {span} GiB", f"short by {span}", f"short by {least}")
+        return [[(next((text for text in said if len(text) <= column), said[-1]), "$error")]]
     if found.free.low < 0:
         return [[(f"{gib(found.free.high)} GiB at best", "$warning")]]
     return _plain(f"{gib_range(found.free.low, found.free.high)} GiB")

@@ -20,6 +20,7 @@ from meshtui.domain.finding import Level
 from meshtui.domain.task import Task
 from meshtui.domain.text import one_line
 
+from ..before_start import may_start
 from ..frame import workstation
 from ..widgets.dialogs import Choice, Finder, Reader, keys, title
 from ..work import start
@@ -93,15 +94,16 @@ async def _ask_and_start(
     label = one_line(after.display_name or after.model.rpartition("/")[2], 60)
     where = one_line(connection.name, 60)
     if after != before or report.verdict is Verdict.BLOCKED:
-        details = _blockers(report)
+        told = [_blockers(report)]
         if after != before:
-            details += ["", *differences(before, after), "", _written(editable, before)]
-        if after != before and running is not None:
-            details.append("Its server runs already: it stops, and starts with these settings.")
+            settings = list(differences(before, after))
+            told += [settings, [_written(editable, before, settings)]]
+            if running is not None:
+                told[-1].append("Its server runs already: it stops, and starts with these.")
         question = f"Deploy {label} on {where} with these settings?"
         if report.verdict is Verdict.BLOCKED:
             question = f"Deploy {label} on {where}, although it does not run?"
-        dialog = Deploying(question, details, may_keep=before is not None and after != before)
+        dialog = Deploying(question, told, may_keep=before is not None and after != before)
         chosen = await app.push_screen_wait(dialog)
         if chosen is None:
             return
@@ -110,6 +112,10 @@ async def _ask_and_start(
             await client.save_connection(connection.name, changed, editable.revision)
             if running is not None:
                 await client.stop_server(running.id)
+    # What was checked may be GPUs that are not there.
+    was_asked = report.verdict is Verdict.BLOCKED
+    if not was_asked and not await may_start(app, case.model, connection.name, label):
+        return
     await client.start_server(case.model, connection.name)
     app.say(f"{label} is on its way on {where}.")
     app.action_go("servers")
@@ -122,15 +128,20 @@ def _blockers(report: CheckReport) -> list[str]:
     return [f"✗ {one_line(one.message, 300)}" for one in found] or [f"✗ {headline(report)}"]
 
 
-def _written(editable: EditableConnection, before: EnabledModel | None) -> str:
+def _written(
+    editable: EditableConnection, before: EnabledModel | None, settings: Sequence[str]
+) -> str:
     path, home = one_line(editable.path, 200), str(Path.home())
     if path.startswith(f"{home}/"):
         path = path.replace(home, "~", 1)
-    return f"{'They are' if before else 'It is enabled, and they are'} written to {path}."
+    if before is None:
+        return f"It is enabled{' with these settings' if settings else ''} in {path}."
+    return f"They are written to {path}."
 
 
 class Deploying(ModalScreen[str | None]):
-    """Asks before a connection is changed, and before what does not run is started."""
+    """Asks before a connection is changed, and before what does not run is started. Between the
+    groups of lines that are `told` there is room."""
 
     CHANGE, KEEP = "change", "keep"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -139,14 +150,14 @@ class Deploying(ModalScreen[str | None]):
         Binding("n,escape", "answer('')", "No", id="deploying.no"),
     ]
 
-    def __init__(self, question: str, details: Sequence[str], *, may_keep: bool) -> None:
+    def __init__(self, question: str, told: Sequence[Sequence[str]], *, may_keep: bool) -> None:
         super().__init__()
-        self._question, self._details, self._may_keep = question, details, may_keep
+        self._question, self._told, self._may_keep = question, told, may_keep
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield title(self._question)
-            yield Static(Content("\n".join(self._details).strip("\n")))
+            yield Static(Content("\n\n".join("\n".join(lines) for lines in self._told if lines)))
             keep = (("k", "Deploy as it was before"),) if self._may_keep else ()
             yield keys(("y", "Deploy"), *keep, ("esc", "Leave it"))
 

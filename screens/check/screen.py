@@ -15,17 +15,17 @@ from meshtui.domain.controller import (
 from meshtui.domain.errors import MeshtuiError, Unavailable
 from meshtui.domain.memory import GpuSpec
 
-from ..frame import WorkScreen, workstation
+from ..frame import workstation
 from ..state import Link
 from ..work import start
 from . import keys, names
 from .asking import PATIENCE_S, Asker, Case
 from .basis import basis
-from .knob import Knob
 from .model_field import Suggestions
 from .page import Page
-from .parameters import GPU, PARAMETERS, Known, Parameter, Value, proposed
+from .parameters import Known, proposed
 from .suggesting import Suggester
+from .turning import Turning
 
 # All parameters are in one row from that width on.
 _ONE_ROW_COLUMNS = 150
@@ -33,7 +33,7 @@ _MOST_REMEMBERED = 30
 _MOST_TO_COMPARE = 500
 
 
-class CheckScreen(WorkScreen):
+class CheckScreen(Turning):
     """One model at a time, under wishes that the keys change."""
 
     AUTO_FOCUS = "#model"
@@ -50,8 +50,6 @@ class CheckScreen(WorkScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._wishes = CheckWishes()
-        self._current: Parameter = GPU
         self._case: Case | None = None
         self._gpus: tuple[GpuSpec, ...] = ()
         # Asked for before the controller was there.
@@ -73,12 +71,12 @@ class CheckScreen(WorkScreen):
         self._suggester = Suggester(self, self._page)
         self._page.field.checked = list(workstation(self).memory.checked)
         self._page.show_nothing()
-        self._show_wishes()
+        self.show_wishes()
         self._fold()
 
     def on_resize(self) -> None:
         self._fold()
-        self._page.explain(self._known.report)
+        self._page.explain(self.known.report)
 
     def _fold(self) -> None:
         self.set_class(self.app.size.width < _ONE_ROW_COLUMNS, "-folded")
@@ -88,12 +86,12 @@ class CheckScreen(WorkScreen):
         return self.query_one(Page)
 
     @property
-    def _known(self) -> Known:
+    def known(self) -> Known:
         runtimes = workstation(self).state.runtimes.values()
         return Known(self._gpus, tuple(runtimes), self._case.report if self._case else None)
 
-    def _show_wishes(self) -> None:
-        self._page.show_wishes(self._wishes, self._known, self._current)
+    def show_wishes(self) -> None:
+        self._page.show_wishes(self.wishes, self.known, self.current)
 
     def state_changed(self, event: ControllerEvent | None) -> None:
         if workstation(self).state.link is not Link.CONNECTED:
@@ -101,7 +99,7 @@ class CheckScreen(WorkScreen):
         if event is None or isinstance(event, Overview):
             start(self, self._list, group="list", latest=True)
         elif isinstance(event, RuntimeChanged):
-            self._show_wishes()
+            self.show_wishes()
         if wanted := workstation(self).take_check():
             self._begin(wanted)
         elif waiting := self._early:
@@ -121,7 +119,7 @@ class CheckScreen(WorkScreen):
         try:
             if not self._gpus:
                 self._gpus = tuple(await client.gpus())
-                self._show_wishes()
+                self.show_wishes()
             if state.entries_are_old:
                 state.await_entries()
                 state.take_entries(await client.cache_entries())
@@ -138,10 +136,10 @@ class CheckScreen(WorkScreen):
         state = workstation(self).state
         if state.link is Link.CONNECTED:
             self._basis = basis(state, model)
-            self._asker.ask(model, self._wishes)
+            self._asker.ask(model, self.wishes)
         else:
             self._early = model
-            self._show_wishes()
+            self.show_wishes()
 
     def _begin(self, text: str) -> None:
         """Asks about a model that was named."""
@@ -153,18 +151,18 @@ class CheckScreen(WorkScreen):
         option = workstation(self).state.option(None, model)
         if self._model != model:
             # A length that one model allows means nothing to another.
-            self._wishes = CheckWishes(
-                gpu=self._wishes.gpu,
-                gpus=self._wishes.gpus,
-                tensor_parallel_size=self._wishes.tensor_parallel_size,
-                runtime=self._wishes.runtime,
+            self.wishes = CheckWishes(
+                gpu=self.wishes.gpu,
+                gpus=self.wishes.gpus,
+                tensor_parallel_size=self.wishes.tensor_parallel_size,
+                runtime=self.wishes.runtime,
                 connection=option.connection if option else None,
             )
         self._remember(text)
         self._is_entered = True
         self.set_focus(None)
         self._ask(model)
-        self._show_wishes()
+        self.show_wishes()
         self._show_keys()
 
     def _remember(self, text: str) -> None:
@@ -182,7 +180,7 @@ class CheckScreen(WorkScreen):
         return case.model if case else None
 
     def _waits(self, seconds: float) -> None:
-        self._show_wishes()
+        self.show_wishes()
         case = self._asker.asked
         if case and seconds >= PATIENCE_S:
             is_new = self._case is None or self._case.model != case.model
@@ -199,11 +197,11 @@ class CheckScreen(WorkScreen):
             if is_other:
                 page.field.focus()
         else:
-            page.show_report(case.report, self._known, anew=anew)
+            page.show_report(case.report, self.known, anew=anew)
             if self._is_entered or self.focused is None:
                 page.findings.focus()
         self._is_entered = False
-        self._show_wishes()
+        self.show_wishes()
         self._show_keys()
 
     # The model's name
@@ -237,63 +235,13 @@ class CheckScreen(WorkScreen):
 
     # The parameters
 
-    def on_knob_focused(self, message: Knob.Focused) -> None:
-        self._current = message.knob.parameter
-        self._show_wishes()
-
-    def on_knob_turned(self, message: Knob.Turned) -> None:
-        self._turn(message.knob.parameter, message.direction)
-
-    def on_knob_opened(self, message: Knob.Opened) -> None:
-        self._choose(message.knob.parameter)
-
-    def action_values(self) -> None:
-        self._choose(self._current)
-
-    def _choose(self, parameter: Parameter) -> None:
-        from .choosing import ValuePicker, value_of
-
-        picker = ValuePicker(parameter, self._known, parameter.wished(self._wishes))
-
-        def chosen(key: str | None) -> None:
-            if key is not None:
-                self._put(parameter, value_of(parameter, key))
-
-        self.app.push_screen(picker, chosen)
-
-    def action_turn(self, direction: int) -> None:
-        self._turn(self._current, direction)
-
-    def action_turn_that(self, name: str, direction: int) -> None:
-        self._turn(next(p for p in PARAMETERS if p.name == name), direction)
-
-    def _turn(self, parameter: Parameter, direction: int) -> None:
-        self._wish(parameter, parameter.turn(self._wishes, self._known, direction))
-
-    def _put(self, parameter: Parameter, value: Value) -> None:
-        self._wish(parameter, parameter.put(self._wishes, value))
-
-    def _wish(self, parameter: Parameter, wishes: CheckWishes) -> None:
-        self._current = parameter
-        changed = wishes != self._wishes
-        self._wishes = wishes
-        model = self._model if changed else None
+    def wished(self) -> None:
+        model = self._model
         # Painted once, with the answer, where that comes at once.
         if model is None or self._asker.asked is not None:
-            self._show_wishes()
+            self.show_wishes()
         if model is not None:
             self._ask(model)
-
-    def action_reset(self) -> None:
-        self._put(self._current, None)
-
-    def action_reset_all(self) -> None:
-        connection = self._wishes.connection
-        self._wish(self._current, CheckWishes(connection=connection))
-
-    def action_apply(self) -> None:
-        """Takes over what the checker proposes."""
-        self._wish(self._current, proposed(self._wishes, self._known))
 
     def action_again(self) -> None:
         if self._model is not None:
@@ -307,17 +255,17 @@ class CheckScreen(WorkScreen):
             self._page.show_nothing()
             self._page.field.focus()
         else:
-            self._wishes = self._case.wishes
+            self.wishes = self._case.wishes
             self._page.field.put(self._case.model)
             self._answered(self._case)
-        self._show_wishes()
+        self.show_wishes()
 
     # What comes of it
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not self.is_mounted:
             return True
-        report = self._known.report
+        report = self.known.report
         has_report = report is not None
         match action:
             case "explain":
@@ -327,7 +275,7 @@ class CheckScreen(WorkScreen):
             case "memory":
                 return report is not None and report.memory is not None
             case "apply":
-                return proposed(self._wishes, self._known) != self._wishes
+                return proposed(self.wishes, self.known) != self.wishes
             case "cancel":
                 return self._asker.asked is not None or self._early is not None
             case "again":
@@ -344,7 +292,7 @@ class CheckScreen(WorkScreen):
             self.refresh_bindings()
 
     def on_findings_moved(self) -> None:
-        self._page.explain(self._known.report)
+        self._page.explain(self.known.report)
         self._show_keys()
 
     def on_findings_opened(self) -> None:
@@ -360,7 +308,7 @@ class CheckScreen(WorkScreen):
     def action_memory(self) -> None:
         from .explain import Arithmetic
 
-        report = self._known.report
+        report = self.known.report
         if report and report.memory:
             self.app.push_screen(Arithmetic(report.memory))
 
@@ -369,8 +317,8 @@ class CheckScreen(WorkScreen):
 
         if self._case and self._model:
             # A key may have changed the wishes a moment ago.
-            is_answered = (self._case.model, self._case.wishes) == (self._model, self._wishes)
-            deploy(self, self._case if is_answered else Case(self._model, self._wishes))
+            is_answered = (self._case.model, self._case.wishes) == (self._model, self.wishes)
+            deploy(self, self._case if is_answered else Case(self._model, self.wishes))
 
     def action_export(self) -> None:
         from .export import save
@@ -389,11 +337,11 @@ class CheckScreen(WorkScreen):
 
         if self._case and self._case.report:
             models = self._suggester.known("", _MOST_TO_COMPARE)
-            compare(self, self._case, self._known, models, self._go_on_with)
+            compare(self, self._case, self.known, models, self._go_on_with)
 
     def _go_on_with(self, case: Case) -> None:
         """With a column of the comparison."""
-        self._wishes = case.wishes
+        self.wishes = case.wishes
         self._page.field.taken(case.model)
         self._ask(case.model)
-        self._show_wishes()
+        self.show_wishes()

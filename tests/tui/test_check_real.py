@@ -87,7 +87,7 @@ async def test_a_model_is_found_on_the_hub_checked_and_deployed(
                 await pilot.press("T", "d")
                 await eventually(lambda: isinstance(app.screen, Deploying), "the question")
                 await settled(pilot)
-                assert "It is enabled, and they are written to" in shown(app)
+                assert "It is enabled with these settings in" in shown(app)
                 await pilot.press("y")
                 await eventually(
                     lambda: any(
