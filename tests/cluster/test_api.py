@@ -75,8 +75,17 @@ async def test_an_expired_login_is_read_anew_and_then_explained(
             await worker.get("/version/nothing")
         assert refused.value.status == 401
         assert "expired" in refused.value.explanation.cause
+        tunnel = f"/api/v1/namespaces/{namespace}/pods/any/portforward"
+        with pytest.raises(ClusterError) as refused:
+            async with worker.websocket(tunnel, "v4.channel.k8s.io", ports="1"):
+                pass
+        assert refused.value.status == 401
         control_plane.kubeconfig_for(token, "worker")  # logged in again
         worker._reloaded_at = 0.0
+        with pytest.raises(ClusterError) as forbidden:
+            async with worker.websocket(tunnel, "v4.channel.k8s.io", ports="1"):
+                pass
+        assert forbidden.value.status == 403
         with pytest.raises(ClusterError) as forbidden:
             await worker.get(f"/api/v1/namespaces/{namespace}/pods")
         assert forbidden.value.status == 403  # known now, though not allowed

@@ -134,14 +134,36 @@ class Cluster:
 
         Not by the package's own client, which goes past proxies and `tls-server-name`.
         """
-        await self.get("/version")  # its session is made with the first request
+        if self._client.rest_client.pool_manager is None:
+            await self.get("/version")  # its session is made with the first request
+        asked_at = time.monotonic()
+        try:
+            socket = await self._upgrade(path, protocols, heartbeat_s, query)
+        except ClusterError as error:
+            if error.status != 401:
+                raise
+            await self._reload(asked_at)
+            await self.get("/version")  # the new session's; it says why, where that was of no use
+            socket = await self._upgrade(path, protocols, heartbeat_s, query)
+        try:
+            yield socket
+        finally:
+            await socket.close()
+
+    async def _upgrade(
+        self,
+        path: str,
+        protocols: Sequence[str],
+        heartbeat_s: float | None,
+        query: Mapping[str, str | Sequence[str]],
+    ) -> aiohttp.ClientWebSocketResponse:
         configuration, session = self._client.configuration, self._client.rest_client.pool_manager
         _, url, headers, _, _ = await self._client.param_serialize(
             "GET", path, query_params=_pairs(query), auth_settings=["BearerToken"]
         )
         extra = {"proxy": configuration.proxy, "server_hostname": configuration.tls_server_name}
         try:
-            socket = await session.ws_connect(
+            socket: aiohttp.ClientWebSocketResponse = await session.ws_connect(
                 url.replace("http", "ws", 1),
                 protocols=protocols,
                 headers=headers,
@@ -154,10 +176,7 @@ class Cluster:
             raise refusal(error.status, {"message": f"the answer to {path}"}) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise unreachable(self.host, error) from error
-        try:
-            yield socket
-        finally:
-            await socket.close()
+        return socket
 
     async def _json(
         self,

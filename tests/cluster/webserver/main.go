@@ -1,8 +1,8 @@
 // The program of the pods that tests run. Without arguments it waits, as the pods' own holder does.
 // With any it stands in for an engine (it is /bin/python3 in its image): it ends at once with the
 // words and the status of TEST_WORDS and TEST_STATUS where they are set, and else answers HTTP on
-// port 8000: /health, /stream (?count= events, one every 50 ms), /echo (the body and the key), and,
-// as vLLM would, /v1/models and /v1/chat/completions, which want the key of VLLM_API_KEY. It logs as
+// port 8000: /health, /stream (?count= events, one every 50 ms or ?pause_us=), /echo (the body and
+// the key), and, as vLLM would, /v1/models and /v1/chat/completions, which want the key of VLLM_API_KEY. It logs as
 // vLLM does while it loads, for TEST_LOAD_MS; an answer takes TEST_PAUSE_MS between its words.
 // TEST_MEMORY_MIB is taken at the start; with TEST_UNHEALTHY, /health never says that all is well.
 package main
@@ -42,10 +42,15 @@ func serve() {
 	})
 	http.HandleFunc("/stream", func(w http.ResponseWriter, r *http.Request) {
 		count, _ := strconv.Atoi(r.URL.Query().Get("count"))
+		pause := 50 * time.Millisecond
+		if asked := r.URL.Query().Get("pause_us"); asked != "" {
+			microseconds, _ := strconv.Atoi(asked)
+			pause = time.Duration(microseconds) * time.Microsecond
+		}
 		for i := 0; i < count; i++ {
 			fmt.Fprintf(w, "data: %d\n\n", i)
 			w.(http.Flusher).Flush()
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(pause)
 		}
 	})
 	http.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
