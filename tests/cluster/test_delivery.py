@@ -1,9 +1,12 @@
 """Models come to a real volume, by way of a real API server, kubelet and container."""
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from meshtui.deploy.kubernetes.delivery import deliver, is_delivered
 from meshtui.domain.delivery import DeliveryProgress
 from meshtui.domain.errors import BrokenDownload, InvalidInput, NoRoom
 from tests.cluster.conftest import Access
+from tests.cluster.control_plane import ControlPlane
 from tests.cluster.machine import Machine
 from tests.cluster.volumes import python_server
 from tests.support.shelf import model_files, put_entry
@@ -24,6 +28,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.cluster
 
 MODEL = "org/tiny"
+BROKEN = "The connection broke off"
 _PATIENCE_S = 120.0
 
 
@@ -37,7 +42,7 @@ class Told(list[DeliveryProgress]):
 
 def large_entry() -> Entry:
     """Long enough on its way to be disturbed."""
-    return put_entry(MODEL, {**model_files(), "more.bin": os.urandom(1 << 20) * 200})
+    return put_entry(MODEL, {**model_files(), "more.bin": os.urandom(1 << 20) * 100})
 
 
 def bytes_below(folder: Path) -> int:
@@ -164,17 +169,55 @@ async def test_a_killed_sender_is_followed_by_another(
 async def test_a_pod_that_is_deleted_is_made_anew(
     cluster: Cluster, namespace: str, python_node: str, shelf: Path
 ) -> None:
+    entry, told = put_entry(MODEL, model_files(1_000_000)), Told()
+    server = python_server(namespace, python_node, MODEL)
+    weights = entry.model_dir / "model.safetensors"
+    half = weights.read_bytes()[: weights.stat().st_size // 2]
+    with stuck(shelf, entry, half):
+        delivering = asyncio.create_task(
+            deliver(cluster, server, entry=entry, on_progress=told.append)
+        )
+        await eventually(lambda: bytes_sending(told) == len(half), "it begins", _PATIENCE_S)
+        for pod in await loaders(cluster, namespace):
+            await cluster.delete(f"/api/v1/namespaces/{namespace}/pods/{pod}", gracePeriodSeconds=0)
+        await eventually(lambda: BROKEN in told.steps, "it says so", _PATIENCE_S)
+    done = await delivering
+    assert done.moved_bytes == bytes_below(entry.folder) - len(half)
+    assert is_whole(shelf, entry)
+    await no_loaders(cluster, namespace)
+
+
+@contextmanager
+def stuck(shelf: Path, entry: Entry, content: bytes) -> Iterator[None]:
+    """In the context the volume holds that much of the weights, and takes nothing more of them."""
+    staged = shelf / ".staging" / f"{entry.folder.name}.partial" / "model" / "model.safetensors"
+    staged.parent.mkdir(parents=True)
+    staged.write_bytes(content)
+    with staged.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as the end of another connection would
+        yield
+
+
+def bytes_sending(told: Told) -> int:
+    """What was said last to be there, once sending had begun."""
+    return max((one.done_bytes for one in told if one.step.startswith("Sending")), default=0)
+
+
+async def test_an_api_server_that_is_killed_is_waited_for(
+    cluster: Cluster, control_plane: ControlPlane, namespace: str, python_node: str, shelf: Path
+) -> None:
     entry, told = large_entry(), Told()
     server = python_server(namespace, python_node, MODEL)
     delivering = asyncio.create_task(deliver(cluster, server, entry=entry, on_progress=told.append))
     await on_its_way(shelf)
-    for pod in await loaders(cluster, namespace):
-        await cluster.delete(f"/api/v1/namespaces/{namespace}/pods/{pod}", gracePeriodSeconds=0)
+    control_plane.kill_api_server()
+    try:
+        await eventually(lambda: BROKEN in told.steps, "it says so", _PATIENCE_S)
+    finally:
+        control_plane.start_api_server()
     done = await delivering
-    assert "The connection broke off" in told.steps
-    assert done.moved_bytes < 2 * bytes_below(entry.folder)
+    assert not done.present and done.moved_bytes < 2 * bytes_below(entry.folder)
     assert is_whole(shelf, entry)
-    await no_loaders(cluster, namespace)
 
 
 async def test_damaged_files_are_sent_anew_or_explained(
