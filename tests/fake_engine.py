@@ -253,7 +253,6 @@ class Engine:
                 event({"content": text}, None, done)
                 await writer.drain()
                 if gone.done():
-                    self.aborted += 1
                     raise ConnectionResetError
                 if self.options.crash_at == f"token:{done}":
                     crash(self.options)
@@ -263,6 +262,10 @@ class Engine:
                 send_chunk(writer, b"data: " + json.dumps(last).encode() + b"\n\n")
             send_chunk(writer, b"data: [DONE]\n\n")
             send_chunk(writer, b"")
+        except ConnectionError:
+            # Writing may notice it before reading does.
+            self.aborted += 1
+            raise
         finally:
             if gone.done():
                 raise ConnectionResetError
