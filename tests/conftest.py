@@ -53,7 +53,11 @@ def private_environment(home: Path) -> dict[str, str]:
     }
     for folder in folders.values():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return {"HOME": str(home), **{name: str(folder) for name, folder in folders.items()}}
+    return {
+        "HOME": str(home),
+        "MESHTUI_SYSTEM_CONFIG": str(home / "system.toml"),
+        **{name: str(folder) for name, folder in folders.items()},
+    }
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from meshtui.cli.text import ago, size
 from meshtui.client import ControllerClient
 from meshtui.domain.errors import Unavailable
 from meshtui.domain.text import sanitise
-from meshtui.settings.paths import controller_log_path
+from meshtui.settings.paths import controller_log_path, system_config_path
 
 
 def run(words: list[str]) -> int:
@@ -42,6 +42,8 @@ async def _status(client: ControllerClient, arguments: argparse.Namespace) -> in
     print(f"socket   {info.socket}\nlog      {info.log}\nmemory   {size(info.memory_bytes)}")
     for what in info.busy:
         print(f"busy     {sanitise(what)}")
+    for name in info.locked:
+        print(f"locked   {sanitise(name)}, by {system_config_path()}")
     return exit_codes.OK
 
 

@@ -212,6 +212,7 @@ class Core:
             memory_bytes=_resident_bytes(),
             busy=tuple(self._busy()),
             notices=self.notices.all,
+            locked=self.settings.locked,
         )
 
     def _busy(self) -> list[str]:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from meshtui.cache.store import current_user
 from meshtui.domain.connection import Connection
 from meshtui.domain.editing import ANY_REVISION, EditableConnection, Fault
-from meshtui.domain.errors import Conflict, InvalidInput, NotFound
+from meshtui.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from meshtui.domain.server import ServerStatus
 from meshtui.domain.text import one_line
 from meshtui.settings.connections import faults
+from meshtui.settings.downloads import is_admin
 from meshtui.settings.objects import check_name
 from meshtui.settings.store import Settings
 from meshtui.settings.toml_file import placed
@@ -46,7 +48,20 @@ class Editing:
             shipped=connections.is_shipped(name),
             path=str(connections.path(name)),
             default_idle_timeout_s=self._settings.config.servers.idle_timeout_s,
+            locked=self._locked(),
         )
+
+    def _locked(self) -> str:
+        """Why this user may not change connections; empty where that is allowed."""
+        user = current_user()
+        if is_admin(user, self._settings.config.users):
+            return ""
+        return f"{user} is no administrator of meshtui here, and may not change connections."
+
+    def _check_admin(self) -> None:
+        if locked := self._locked():
+            admins = ", ".join(self._settings.config.users.admins)
+            raise NotAllowed(locked, hint=f"Ask one of them: {admins}.")
 
     async def faults(self, connection: Connection, name: str | None) -> tuple[Fault, ...]:
         """All that is wrong with a connection that would take the place of `name` (None: a new
@@ -71,6 +86,7 @@ class Editing:
     async def create(self, connection: Connection) -> EditableConnection:
         """A new one; raises `InvalidInput` or `Conflict`."""
         await self._check(connection, None)
+        self._check_admin()
         await asyncio.to_thread(self._settings.connections.save, connection, over=None)
         return await self._done(connection.name)
 
@@ -82,6 +98,7 @@ class Editing:
         nowhere."""
         before = (await self.look(name)).connection
         await self._check(connection, name)
+        self._check_admin()
         staying = {enabled.model for enabled in connection.enabled_models}
         if connection.name != name:
             self._check_idle(name, None, f"be renamed to {connection.name}")
@@ -104,6 +121,7 @@ class Editing:
     async def duplicate(self, name: str, new: str) -> EditableConnection:
         """A copy under another name; raises `NotFound`, `InvalidInput` or `Conflict`."""
         await self.look(name)
+        self._check_admin()
         await asyncio.to_thread(self._settings.connections.duplicate, name, new)
         return await self._done(new)
 
@@ -111,6 +129,7 @@ class Editing:
         """Deletes the user's file. Raises `NotFound`, `FileChanged`, and `Conflict` where servers
         of it run, or where it is one that comes with meshtui."""
         seen = await self.look(name)
+        self._check_admin()
         if seen.revision is None:
             raise Conflict(
                 f"The connection {name} comes with meshtui and cannot be deleted.",

@@ -12,7 +12,7 @@ from meshtui.domain.server import ServerStatus
 class ControllerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The running controller. `busy` says, in words, what would be interrupted by a restart
     (servers are not: they live on); empty means idle. `notices` say what does not work as it
-    should."""
+    should; `locked` names the settings that the machine's administrators have settled."""
 
     version: str
     pid: int
@@ -22,6 +22,7 @@ class ControllerInfo(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     busy: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    locked: tuple[str, ...] = ()
 
 
 class ModelOption(msgspec.Struct, frozen=True, kw_only=True):

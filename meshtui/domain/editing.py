@@ -14,13 +14,14 @@ class EditableConnection(msgspec.Struct, frozen=True, kw_only=True):
     """A connection and where it stands. `revision` tells its file from what it becomes when
     somebody else saves; None: there is no file of the user's yet. `shipped`: meshtui brings one of
     that name, which counts where there is no file at `path`. `default_idle_timeout_s` is the user's
-    for models that name none."""
+    for models that name none. `locked` says why this user may not change it, where that is so."""
 
     connection: Connection
     revision: str | None = None
     shipped: bool = False
     path: str = ""
     default_idle_timeout_s: float = DEFAULT_IDLE_TIMEOUT_S
+    locked: str = ""
 
 
 class Fault(msgspec.Struct, frozen=True):

@@ -1,8 +1,10 @@
-"""`config.toml`: the user's own settings of the whole workstation. We read it only."""
+"""`config.toml`: settings of the whole workstation, the user's own and those of the machine.
+We read them only."""
 
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -54,16 +56,43 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfigFile:
-    """The file as it is now: its last good value, and what is wrong with it."""
+    """The user's file as it is now, under that of the machine: what stands in the latter counts,
+    and is `locked` (`servers.idle_timeout_s`). Of a file that is broken the last good content
+    counts; `broken` says what is wrong."""
+
+    def __init__(self, path: Path, system: Path) -> None:
+        self._files = (_File(path), _File(system))
+        self.value = Config()
+
+    @property
+    def broken(self) -> tuple[BrokenObject, ...]:
+        return tuple(file.broken for file in self._files if file.broken is not None)
+
+    @property
+    def locked(self) -> tuple[str, ...]:
+        _own, system = self._files
+        return tuple(sorted(_names(system.data)))
+
+    def refresh(self) -> bool:
+        """Reads what changed since the last time; True if anything did."""
+        changed = [file.refresh() for file in self._files]
+        if not any(changed):
+            return False
+        own, system = self._files
+        self.value = msgspec.convert(_over(system.data, own.data), Config)
+        return True
+
+
+class _File:
+    """One file: its last good data, and what is wrong with it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fingerprint: Fingerprint | None = None
-        self.value = Config()
+        self.data: dict[str, Any] = {}
         self.broken: BrokenObject | None = None
 
     def refresh(self) -> bool:
-        """Reads the file if it changed since the last time; True if it did."""
         try:
             stat = self._path.stat()
             fingerprint = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
@@ -73,13 +102,35 @@ class ConfigFile:
             return False
         self._fingerprint = fingerprint
         try:
-            self.value = toml_file.convert(toml_file.read(self._path), Config, _check)
-            self.broken = None
+            parsed = toml_file.read(self._path)
+            toml_file.convert(parsed, Config, _check)
+            self.data, self.broken = parsed.data, None
         except FileNotFoundError:
-            self.value, self.broken = Config(), None
+            self.data, self.broken = {}, None
         except Wrong as error:
             self.broken = BrokenObject(path=str(self._path), line=error.line, reason=error.reason)
         return True
+
+
+def _over(above: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with what `above` says in its place, key by key in tables."""
+    return {
+        **below,
+        **{
+            key: _over(value, inner)
+            if isinstance(value, dict) and isinstance(inner := below.get(key), dict)
+            else value
+            for key, value in above.items()
+        },
+    }
+
+
+def _names(data: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from _names(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}"
 
 
 def _check(config: Config) -> None:

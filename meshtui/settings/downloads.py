@@ -7,6 +7,11 @@ from meshtui.domain.errors import NotAllowed, NotFound
 from meshtui.settings.config import UsersConfig
 
 
+def is_admin(user: str, users: UsersConfig) -> bool:
+    """Whether the user of that login name is an administrator; without any named, everyone is."""
+    return not users.admins or user in users.admins
+
+
 def check_download(
     user: str,
     model: str,
@@ -17,7 +22,7 @@ def check_download(
 ) -> None:
     """Raises `NotAllowed` where `user` (a login name) is no administrator and `model` is not
     enabled on `connection` (None: on any)."""
-    if not users.admins or user in users.admins:
+    if is_admin(user, users):
         return
     enabled_on = [
         one.name for one in connections if any(e.model == model for e in one.enabled_models)

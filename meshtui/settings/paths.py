@@ -1,7 +1,7 @@
 """Where meshtui keeps what: the XDG folders, each made at its first use.
 
 The environment variables of the XDG Base Directory Specification are honoured; `MESHTUI_CACHE`
-and `MESHTUI_RUNTIMES` move the two large folders.
+and `MESHTUI_RUNTIMES` move the two large folders, `MESHTUI_SYSTEM_CONFIG` the file of the machine.
 """
 
 import errno
@@ -28,6 +28,11 @@ class UnsafeFolder(MeshtuiError):
 def config_dir() -> Path:
     """`config.toml` and the folders of objects (`connections/`, `runtimes/`, ...)."""
     return Path(_DIRS.user_config_dir)
+
+
+def system_config_path() -> Path:
+    """What the administrators of this machine have settled for all its users."""
+    return Path(os.environ.get("MESHTUI_SYSTEM_CONFIG") or "/etc/meshtui/config.toml")
 
 
 def state_dir() -> Path:

@@ -41,7 +41,9 @@ KINDS = (
         "config",
         Config,
         "config.toml",
-        "Settings of the whole workstation. meshtui reads this file and never writes it.",
+        "Settings of the whole workstation. meshtui reads this file and never writes it. What "
+        "stands in `/etc/meshtui/config.toml` counts for every user of the machine, over their "
+        "own: `meshtui controller status` shows it as locked.",
         "[servers]\nidle_timeout_s = 600\n",
     ),
     Kind(

@@ -12,6 +12,7 @@ from meshtui.settings.config import Config, ConfigFile
 from meshtui.settings.connections import Connections
 from meshtui.settings.executions import Executions
 from meshtui.settings.objects import ObjectFolder
+from meshtui.settings.paths import system_config_path
 from meshtui.settings.presets import Presets
 
 _RUNTIME_KEYS = frozenset(RuntimeDefinition.__struct_fields__)
@@ -28,7 +29,7 @@ class Settings:
         self, folder: Path, shipped_runtimes: Mapping[str, RuntimeDefinition] | None = None
     ) -> None:
         self._shipped_runtimes = dict(shipped_runtimes or {})
-        self._config = ConfigFile(folder / "config.toml")
+        self._config = ConfigFile(folder / "config.toml", system_config_path())
         self.executions = Executions(folder / "execution")
         self.connections = Connections(
             folder / "connections",
@@ -59,10 +60,14 @@ class Settings:
         return self._config.value
 
     @property
+    def locked(self) -> tuple[str, ...]:
+        """The settings of `config.toml` that the machine's administrators have settled."""
+        return self._config.locked
+
+    @property
     def broken(self) -> tuple[BrokenObject, ...]:
-        of_config = () if self._config.broken is None else (self._config.broken,)
         return (
-            *of_config,
+            *self._config.broken,
             *self.executions.broken,
             *self.connections.broken,
             *self.runtimes.broken,

@@ -41,6 +41,9 @@ class ConnectionForm(Form):
         name = one_line(self._before.name)
         self.HEADING = f"Connection {name}" if seen else "A new connection"
 
+    def locked(self) -> str:
+        return self._seen.locked if self._seen else ""
+
     def lines(self) -> Sequence[Line]:
         before, says = self._before, help_of(Connection)
         properties = before.properties

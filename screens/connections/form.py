@@ -80,6 +80,10 @@ class Form(ModalScreen[str | None]):
         self._faults: dict[str, str] = {}
         self._refusal = ""
 
+    def locked(self) -> str:
+        """Why nothing of it may be changed; empty where that is allowed."""
+        return ""
+
     def lines(self) -> Sequence[Line]:
         """The fields."""
         raise NotImplementedError
@@ -180,7 +184,7 @@ class Form(ModalScreen[str | None]):
         """The help of the field with the focus, and what is wrong with it or stands in the way."""
         line = self._focused_line
         said = [Content.styled(line.says, "$muted")] if line else []
-        wrong = self._refusal or (self._faults.get(line.key, "") if line else "")
+        wrong = self._refusal or self.locked() or (self._faults.get(line.key, "") if line else "")
         if wrong:
             said.insert(0, Content.styled(f"{words.FAILED} {one_line(wrong, 400)}", "$error"))
         self.query_one("#said", Static).update(Content("\n").join(said))

@@ -49,6 +49,9 @@ class ModelForm(Form):
         yield Static(Content.styled(one_line(self._before.model), "$strong bold"), id="model")
         yield Static("", id="verdict")
 
+    def locked(self) -> str:
+        return self._seen.locked
+
     def lines(self) -> Sequence[Line]:
         before, says = self._before, help_of(EnabledModel)
         generation, says_of = before.generation, help_of(GenerationParameters)

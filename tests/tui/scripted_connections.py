@@ -84,6 +84,7 @@ class ConnectionsClient(ScriptedClient):
         self.revisions = dict.fromkeys(self.own, 1)
         self.may_look = asyncio.Event()
         self.may_look.set()
+        self.locked = ""
         self.hub_answers = asyncio.Event()
         self.hub_answers.set()
 
@@ -124,6 +125,7 @@ class ConnectionsClient(ScriptedClient):
             connection=self.own[name],
             revision=str(self.revisions[name]),
             shipped=name == "local",
+            locked=self.locked,
             path=f"/home/ana/.config/meshtui/connections/{name}.toml",
         )
 

@@ -229,6 +229,15 @@ async def test_arrows_go_from_field_to_field_and_the_form_follows() -> None:
         assert "enter Save" in shown(app)
 
 
+async def test_who_may_not_change_it_is_told_before_anything_is_typed() -> None:
+    client = ConnectionsClient()
+    client.locked = "ben is no administrator of meshtui here."
+    async with opened(client) as (app, pilot):
+        await open_connections(app, pilot)
+        await press(app, pilot, ConnectionForm, "e")
+        assert "ben is no administrator" in help_text(app)
+
+
 async def test_deleting_and_disabling_ask_first() -> None:
     client = ConnectionsClient()
     async with opened(client) as (app, pilot):

@@ -1,5 +1,6 @@
 """Connections changed through the controller: what is refused, and who hears of it."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 from meshtui.domain.connection import Connection, EnabledModel
 from meshtui.domain.controller import ConnectionsChanged, Overview
 from meshtui.domain.editing import Fault
-from meshtui.domain.errors import Conflict, FileChanged, InvalidInput, NotFound
+from meshtui.domain.errors import Conflict, FileChanged, InvalidInput, NotAllowed, NotFound
 from meshtui.domain.finding import Finding, Level
 from meshtui.settings import paths
 from tests.controller_support import running_controller
@@ -182,3 +183,26 @@ async def test_a_test_looks_at_everything(monkeypatch: pytest.MonkeyPatch) -> No
         )
         assert levels(unbuilt)["runtime"] is levels(unbuilt)["hub"] is Level.WARNING
         assert levels(unbuilt)["token"] is Level.WARNING
+
+
+async def test_who_is_no_administrator_changes_no_connection() -> None:
+    system = Path(os.environ["MESHTUI_SYSTEM_CONFIG"])
+    async with running_controller() as running:
+        client = running.client
+        made = await client.create_connection(LAB)
+        assert made.locked == ""
+        system.write_text('[users]\nadmins = ["somebody-else"]\n')
+        seen = await client.editable_connection("lab")
+        assert "is no administrator" in seen.locked
+        assert (await client.info()).locked == ("users.admins",)
+        for refused in (
+            client.create_connection(msgspec.structs.replace(LAB, name="other")),
+            client.save_connection("lab", LAB, seen.revision),
+            client.duplicate_connection("lab", "copy"),
+            client.delete_connection("lab"),
+        ):
+            with pytest.raises(NotAllowed, match="may not change connections") as caught:
+                await refused
+            assert "somebody-else" in str(caught.value.hint)
+        system.unlink()
+        await client.delete_connection("lab")

@@ -236,3 +236,30 @@ def test_config_toml_is_read_checked_and_followed(tmp_path: Path) -> None:
     settings.refresh()
     assert settings.broken == ()
     assert settings.config.endpoint.port is None
+
+
+def test_what_the_machine_settles_counts_and_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = tmp_path / "etc.toml"
+    monkeypatch.setenv("MESHTUI_SYSTEM_CONFIG", str(system))
+    (tmp_path / "config.toml").write_text(
+        '[servers]\nidle_timeout_s = 60\n[users]\nadmins = ["me"]\n[endpoint]\non = true\n'
+    )
+    settings = Settings(tmp_path)
+    settings.refresh()
+    assert (settings.config.users.admins, settings.locked) == (("me",), ())
+    system.write_text('[users]\nadmins = ["root", "ana"]\n[endpoint]\nport = 9000\n')
+    assert settings.refresh()
+    assert settings.config.users.admins == ("root", "ana")
+    assert settings.config.servers.idle_timeout_s == 60
+    assert (settings.config.endpoint.on, settings.config.endpoint.port) == (True, 9000)
+    assert settings.locked == ("endpoint.port", "users.admins")
+    system.write_text("[users]\nadmins = 7 # oh\n")
+    assert settings.refresh()
+    (broken,) = settings.broken
+    assert (broken.path, broken.line) == (str(system), 2)
+    assert settings.config.users.admins == ("root", "ana")
+    system.unlink()
+    settings.refresh()
+    assert (settings.config.users.admins, settings.broken) == (("me",), ())
