@@ -92,7 +92,7 @@ _connections = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(first=_connections, second=_connections)
 def test_any_valid_connection_survives_saving_also_over_any_other(
     first: Connection, second: Connection
