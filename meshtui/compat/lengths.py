@@ -27,14 +27,16 @@ _LONGEST = 1 << 40
 def model_length(configuration: Configuration, version: str | None = None) -> int | None:
     """The length in tokens that a server of that vLLM (None: the newest) allows where none is asked
     for; None without a configuration. LongRoPE starts from the length before scaling."""
-    longest = longest_length(configuration, version)
-    if longest is None or not is_longrope(configuration):
+    if not configuration.has_config:
+        return None
+    longest = longest_length(configuration, version) or _ASSUMED
+    if not is_longrope(configuration):
         return longest
     return configuration.text.positive("original_max_position_embeddings") or longest
 
 
 def longest_length(configuration: Configuration, version: str | None = None) -> int | None:
-    """The most tokens that vLLM lets one ask for; None without a configuration.
+    """The most tokens that vLLM lets one ask for; None where nothing limits them.
 
     The smallest of the keys, times the factor of the rope scaling where that is not contained in
     it already; encoders say it beside their configuration.
@@ -45,7 +47,9 @@ def longest_length(configuration: Configuration, version: str | None = None) -> 
         return beside
     text = configuration.text
     lengths = [length for key in _KEYS if (length := text.positive(key)) is not None]
-    longest = text.positive("model_max_length") or min(lengths, default=_ASSUMED)
+    if not lengths:
+        return None
+    longest = text.positive("model_max_length") or min(lengths)
     if configuration.top.raw.get("position_embedding_type") == "absolute":
         of_tokenizer = Section(configuration.tokenizer, NO_DEFAULTS, "").positive(
             "model_max_length"

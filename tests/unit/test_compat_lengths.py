@@ -81,6 +81,14 @@ def test_a_model_that_was_never_scaled_may_be() -> None:
     assert "131,072" in scaled and "YaRN" not in scaled
 
 
+def test_models_that_name_no_limit_take_what_is_asked_for() -> None:
+    mamba = subject(config={"architectures": ["MambaForCausalLM"], "model_type": "mamba"})
+    assert model_length(mamba.configuration) == 2048
+    assert longest_length(mamba.configuration) is None
+    assert said(max_tokens, mamba)[0] == said(max_tokens, mamba, on(max_tokens=10**6))[0] == "ok"
+    assert model_length(subject(config={}).configuration) is None
+
+
 def test_encoders_say_it_beside_their_configuration() -> None:
     config = {"architectures": ["BertModel"], "model_type": "bert", "max_position_embeddings": 512,
               "position_embedding_type": "absolute"}  # fmt: skip

@@ -19,10 +19,12 @@ def max_tokens(subject: Subject, setting: Setting) -> Iterator[Finding]:
     configuration, version = subject.configuration, setting.vllm_version
     longest = longest_length(configuration, version)
     usual = model_length(configuration, version)
-    if longest is None or usual is None:
+    if usual is None:
         return
     wanted = setting.max_tokens
-    if wanted is not None and wanted > longest:
+    if longest is None:
+        yield ok(RULE, f"{wanted or usual:,} tokens; config.json names no limit")
+    elif wanted is not None and wanted > longest:
         yield blocker(
             RULE,
             f"The model was made for {longest:,} tokens; {wanted:,} are asked for.",
