@@ -126,20 +126,21 @@ async def asked(ready: ReadyServer) -> int:
 async def test_a_server_that_nobody_uses_goes_to_zero_and_wakes_with_the_next_prompt(
     use_cluster: Access, cluster: Cluster, namespace: str, node: str, tmp_path: Path
 ) -> None:
-    enabled = EnabledModel(model=MODEL, idle_timeout_s=1.0)
+    enabled = EnabledModel(model=MODEL, idle_timeout_s=4.0)
     async with workstation(use_cluster, namespace, node, tmp_path, enabled=enabled) as own:
         ready = await own.ready()
         with own.manager.lease(ready.server_id):
             assert await asked(ready) == 200
             # Longer than the idle timeout: what is in use does not rest.
-            await asyncio.sleep(2 * enabled.idle_timeout_s)
+            await asyncio.sleep(1.5 * enabled.idle_timeout_s)
             assert own.status is not None and own.status.phase is Phase.READY
         rested = await own.until_phase(Phase.STOPPED)
         assert "Nobody used it" in rested.phases[-1].message and rested.explanation is None
         kept = await cluster.get(deployment_path(namespace, object_name(ID)))
         assert kept["spec"]["replicas"] == 0
         woken = await own.ready()
-        assert await asked(woken) == 200 and woken.api_key == ready.api_key
+        with own.manager.lease(woken.server_id):
+            assert await asked(woken) == 200 and woken.api_key == ready.api_key
         await own.manager.stop(ID)
         await own.manager.remove(ID)
         assert own.manager.list() == []

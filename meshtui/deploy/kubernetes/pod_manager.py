@@ -135,7 +135,6 @@ class PodManager:
         on_status: Callable[[ServerStatus], None],
     ) -> ReadyServer:
         """As `ServerManager.ready`. Raises `ClusterError`, too."""
-        assert self._session is not None
         for _ in range(_ATTEMPTS):
             life = self._started(connection, enabled)
             server = life.server
@@ -146,12 +145,9 @@ class PodManager:
                     await life.wait_ready()
                 finally:
                     unsubscribe()
-            server.touch()  # a whole idle timeout for whoever asked
-            found = await life.use.tell()
-            if found is not None and not is_awake(found):
-                life.was_put_to_rest()
+            base_url = await self._way_to(life)
+            if base_url is None:
                 continue
-            base_url = await life.way.open(self._session)
             assert server.record.engine is not None
             return ReadyServer(
                 server_id=server.status.id,
@@ -166,6 +162,19 @@ class PodManager:
             "Another controller puts the server to rest again and again.",
             hint="Let both have the same idle timeout for the model.",
         )
+
+    async def _way_to(self, life: PodLife) -> str | None:
+        """Where a ready server answers. None: another controller put it to rest just now."""
+        assert self._session is not None
+        life.server.acquire()  # it does not rest while the way is made; a whole timeout after that
+        try:
+            found = await life.use.tell()
+            if found is not None and not is_awake(found):
+                life.was_put_to_rest()
+                return None
+            return await life.way.open(self._session)
+        finally:
+            life.server.release()
 
     def _started(self, connection: Connection, enabled: EnabledModel) -> PodLife:
         """Its life, begun where needed. Nothing is awaited, so two callers share one start."""
