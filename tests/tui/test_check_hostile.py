@@ -1,13 +1,18 @@
 """Names, findings and errors from outside, through everything that the checker shows."""
 
 import msgspec
+from meshtui.screens.check.model_field import ModelField
+from meshtui.screens.widgets.dialogs import StartAnyway
 
 from meshtui.domain.check import CheckReport, CheckWishes
 from meshtui.domain.connection import EnabledModel
 from meshtui.domain.errors import InvalidInput
 from meshtui.domain.finding import Finding, Level
+from meshtui.domain.hub_search import FoundModel
 from meshtui.domain.memory import MemoryItem
 from meshtui.domain.model_cache import CacheEntry
+from meshtui.domain.preset import Preset, Purpose
+from meshtui.domain.task import Task
 from tests.support.waiting import eventually
 from tests.tui import check_reports
 from tests.tui.check_reports import LLAMA
@@ -74,7 +79,20 @@ async def test_names_and_errors(text: str) -> None:
         async def cache_entries(self) -> list[CacheEntry]:
             return [CacheEntry(model=text, folder=text)]
 
+    async def hub(_text: str) -> list[FoundModel]:
+        return [FoundModel(model=f"{text} on the Hub", task=text, licence=text)]
+
     client = Client(overview(models=(EnabledModel(model=text),)))
+    client.hub = hub
+    client.known_presets = [
+        Preset(
+            name="p",
+            model=f"{text} preset",
+            label=text,
+            purpose=Purpose.CHAT,
+            task=Task.TEXT_GENERATION,
+        )
+    ]
 
     def refused(_model: str, _wishes: CheckWishes) -> CheckReport:
         raise InvalidInput(text, hint=text)
@@ -85,6 +103,10 @@ async def test_names_and_errors(text: str) -> None:
         await eventually(lambda: app.state.entries, "the entries")
         await settled(pilot)
         assert_clean(app)
+        app.screen.query_one(ModelField).value = "preset"
+        await eventually(lambda: client.searches, "the search")
+        await settled(pilot)
+        assert_clean(app)
         app.action_check(text)
         await settled(pilot)
         assert_clean(app)
@@ -92,3 +114,17 @@ async def test_names_and_errors(text: str) -> None:
         await settled(pilot)
         assert_clean(app)
         assert app.is_running
+
+
+@EACH
+async def test_the_blocker_that_is_shown_before_a_start(text: str) -> None:
+    client = ScriptedClient(overview(models=(EnabledModel(model=text, display_name=text),)))
+    client.blockers = (Finding(rule=text, level=Level.BLOCKER, message=text, fix=text),)
+    async with opened(client) as (app, pilot):
+        await pilot.press("ctrl+r")
+        await eventually(lambda: isinstance(app.screen, StartAnyway), "the question")
+        await settled(pilot)
+        assert_clean(app)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert_clean(app)
