@@ -40,6 +40,9 @@ async def test_a_model_arrives_as_fast_as_kubectl_copies_it(
     shards = {f"model-{number}.safetensors": block * _MEGABYTES for number in (1, 2)}
     entry = put_entry(MODEL, {**model_files(), **shards})
     what = sendable(entry, Work())
+    for path in entry.model_dir.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # so that the disk is not busy with it later
     server = python_server(namespace, python_node, MODEL)
     await make_claim(cluster, server)
     async with loading_pod(cluster, server, lambda _: None) as pod:
