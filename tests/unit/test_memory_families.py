@@ -104,6 +104,43 @@ MODELS["whisper"] = {
     "max_target_positions": 448,
     "num_mel_bins": 80,
 }
+DECODER = {"intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2,
+           "head_dim": 64}  # fmt: skip
+MODELS |= {
+    "glm4_moe": {
+        "architectures": ["Glm4MoeForCausalLM"],
+        "moe_intermediate_size": 128,
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 2,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 1,
+        "use_qk_norm": True,
+        "attention_bias": True,
+        "partial_rotary_factor": 0.5,
+        **DECODER,
+    },
+    "ernie4_5_moe": {
+        "architectures": ["Ernie4_5_MoeForCausalLM"],
+        "moe_intermediate_size": 128,
+        "moe_num_experts": 8,
+        "moe_k": 2,
+        "moe_num_shared_experts": 1,
+        "moe_layer_start_index": 1,
+        "moe_layer_interval": 1,
+        "moe_layer_end_index": 3,
+        **DECODER,
+    },
+    "olmoe": {"architectures": ["OlmoeForCausalLM"], "num_experts": 8, **DECODER},
+    "granitemoe": {"architectures": ["GraniteMoeForCausalLM"], "num_local_experts": 8, **DECODER},
+    "exaone4": {
+        "architectures": ["Exaone4ForCausalLM"],
+        "sliding_window": 512,
+        "sliding_window_pattern": "LLLG",
+        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+        **DECODER,
+    },
+    "stablelm": {"architectures": ["StableLmForCausalLM"], **DECODER},
+}
 # Model type, ranks, weights and requests of `LENGTHS`, in bytes.
 ANSWERS = [
     ("mamba", 1, 4094464, (77824, 77824, 77824, 77824)),
@@ -119,6 +156,12 @@ ANSWERS = [
     ("lfm2_moe", 2, 5007360, (24576, 32768, 532480, 2113536)),
     ("gemma3n_text", 1, 15972864, (73728, 114688, 2613248, 10518528)),
     ("gemma3n_text", 2, 9255424, (36864, 57344, 1306624, 5259264)),
+    ("glm4_moe", 1, 9287680, (32768, 65536, 2064384, 8388608)),
+    ("ernie4_5_moe", 1, 9279488, (32768, 65536, 2064384, 8388608)),
+    ("olmoe", 1, 28869120, (32768, 65536, 2064384, 8388608)),
+    ("granitemoe", 1, 28865024, (32768, 65536, 2064384, 8388608)),
+    ("exaone4", 1, 6832640, (57344, 90112, 2088960, 8413184)),
+    ("stablelm", 1, 6046720, (32768, 65536, 2064384, 8388608)),
     ("whisper", 1, 7320576, (16809984, 16842752, 18841600, 25165824)),
     ("whisper", 2, 4694016, (8404992, 8421376, 9420800, 12582912)),
 ]
