@@ -7,9 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from meshtui.cache.archive.exporting import plan_export
-from meshtui.cache.archive.importing import find_importable
-from meshtui.cache.archive.reading import plan_import
 from meshtui.cache.build import plan_build
 from meshtui.cache.details import details
 from meshtui.cache.fetch import plan_download, usable
@@ -117,6 +114,10 @@ class ModelCache:
         work = Work()
 
         def plan() -> list[ImportPlan]:
+            # The libraries of archives are loaded at the first need.
+            from meshtui.cache.archive.importing import find_importable
+            from meshtui.cache.archive.reading import plan_import
+
             several = find_importable(path) if path.is_dir() else []
             return [plan_import(one, self._store, work) for one in several or [path]]
 
@@ -128,7 +129,12 @@ class ModelCache:
         return await self._threads.run(work, step)
 
     async def plan_export(self, model: str, wishes: ExportWishes) -> ExportPlan:
-        return await asyncio.to_thread(plan_export, ModelRef.parse(model), self._store, wishes)
+        def plan() -> ExportPlan:
+            from meshtui.cache.archive.exporting import plan_export
+
+            return plan_export(ModelRef.parse(model), self._store, wishes)
+
+        return await asyncio.to_thread(plan)
 
     async def hub_cache(self, root: Path | None) -> list[HubCacheRepo]:
         return await asyncio.to_thread(lambda: plan_adopt(self._store, scan(root)))

@@ -25,6 +25,8 @@ _LOGGER = logging.getLogger(__name__)
 LOOK_EVERY_S = 2.0
 # Looking takes at most this part of the time, however many entries there are.
 _SHARE = 0.02
+# As much of it where it was asked to.
+_SHARE_ASKED = 0.25
 _LOOK_INTO_S = 0.1
 # Other programs write to the disk all the time: a thousandth of it is no news.
 _FREE_NEWS = 0.001
@@ -175,6 +177,9 @@ class Entries:
                 _LOGGER.exception("the model cache could not be read")
             took_s = time.monotonic() - began
             pause_s = took_s if self._unread else max(LOOK_EVERY_S, took_s / _SHARE)
+            if not self._unread:
+                # Of thousands of transfers that end, each has changed something.
+                await asyncio.sleep(took_s / _SHARE_ASKED)
 
 
 def _with_users(entry: CacheEntry, enabled: Names, served: Names) -> CacheEntry:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from meshtui.cache.adopting import adopt
-from meshtui.cache.archive.exporting import export_model
-from meshtui.cache.archive.importing import import_model
 from meshtui.cache.build import build_entry
 from meshtui.cache.fetch import fetch
 from meshtui.cache.hub_cache import snapshot
@@ -27,6 +25,7 @@ from meshtui.controller.transfer_requests import (
     VerifyRequest,
 )
 from meshtui.domain.connection import Connection
+from meshtui.domain.finding import Finding
 from meshtui.domain.model_cache import Verification
 from meshtui.domain.model_ref import ModelRef
 from meshtui.hub.meter import DownloadProgress
@@ -100,9 +99,13 @@ class Steps:
         return Outcome(model=request.model)
 
     async def _import(self, request: ImportRequest, gauge: Gauge) -> Outcome:
-        step = functools.partial(
-            import_model, Path(request.path), self._store, gauge.work, replace=request.replace
-        )
+        def step() -> tuple[ModelRef, tuple[Finding, ...]]:
+            # The libraries of archives are loaded at the first need.
+            from meshtui.cache.archive.importing import import_model
+
+            path = Path(request.path)
+            return import_model(path, self._store, gauge.work, replace=request.replace)
+
         ref, findings = await self._threads.run(gauge.work, step)
         return Outcome(model=str(ref), findings=findings)
 
@@ -132,15 +135,15 @@ class Steps:
         return Outcome(model=str(await self._threads.run(gauge.work, step)))
 
     async def _export(self, request: ExportRequest, gauge: Gauge) -> Outcome:
-        step = functools.partial(
-            export_model,
-            ModelRef.parse(request.model),
-            self._store,
-            request.wishes,
-            gauge.work,
-        )
-        plan = await self._threads.run(gauge.work, step)
-        return Outcome(model=request.model, findings=plan.findings)
+        def step() -> None:
+            from meshtui.cache.archive.exporting import export_model
+
+            ref = ModelRef.parse(request.model)
+            export_model(ref, self._store, request.wishes, gauge.work)
+
+        await self._threads.run(gauge.work, step)
+        # What is to be known of it was said by the plan.
+        return Outcome(model=request.model)
 
     async def _verify(self, request: VerifyRequest, gauge: Gauge) -> Outcome:
         ref = ModelRef.parse(request.model)
@@ -159,7 +162,6 @@ class Steps:
             # It is kept with an entry that the index knows.
             self._index.get(ref)
             self._index.note_verification(ref, found)
-            self._index.save()
             return found
 
         found = await self._threads.run(gauge.work, step)

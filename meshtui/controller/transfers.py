@@ -12,6 +12,7 @@ import msgspec
 
 from meshtui.controller.explain import internal_error
 from meshtui.controller.transfer_item import Item, Perform, again, taken_up
+from meshtui.controller.transfer_queue import TransferQueue
 from meshtui.controller.transfer_requests import DownloadRequest, Request
 from meshtui.controller.transfers_file import SavedTransfer, TransfersFile
 from meshtui.domain.errors import (
@@ -28,10 +29,8 @@ from meshtui.domain.text import one_line
 _LOGGER = logging.getLogger(__name__)
 # Whoever watches hears something every tenth of a second, late timers included.
 TELL_EVERY_S = 0.08
-# Downloads wait for the network, everything else for the disk: the two go on beside each other.
-DOWNLOADS_AT_ONCE = 2
-ON_DISK_AT_ONCE = 2
-KEPT = 50
+# What is not waited for is written down so often.
+_SAVE_EVERY_S = 1.0
 
 
 class Transfers:
@@ -53,9 +52,10 @@ class Transfers:
         self._changed = changed
         self._removed = removed
         self._ended = ended
-        self._items: dict[str, Item] = {}
+        self._queue = TransferQueue()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ticker: asyncio.Task[None] | None = None
+        self._tickers: list[asyncio.Task[None]] = []
+        self._unsaved = False
         self._closing = False
 
     # -- opening and closing
@@ -65,28 +65,34 @@ class Transfers:
             transfer = saved.transfer
             if not transfer.state.is_over:
                 transfer = taken_up(transfer)
-            self._items[transfer.id] = item = Item(saved.request, transfer, wanted=True)
+            item = Item(saved.request, transfer, wanted=True)
+            self._queue.add(item)
             if transfer.state.is_over:
                 item.over.set()
-        self._ticker = asyncio.create_task(self._tell(), name="transfers")
+        self._tickers = [
+            asyncio.create_task(self._tell(), name="transfers"),
+            asyncio.create_task(self._keep(), name="transfers to disk"),
+        ]
         self._pump()
         await self._save()
 
     async def close(self) -> None:
         """Ends what runs. What is remembered is that it ran."""
         self._closing = True
-        if self._ticker is not None:
-            self._ticker.cancel()
-        for item in self._items.values():
+        for ticker in self._tickers:
+            ticker.cancel()
+        for item in self._queue.running:
             _cancel(item)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tickers, *self._tasks, return_exceptions=True)
+        if self._unsaved:
+            await self._save()
         await self._file.close()
 
     # -- asking
 
     def list(self) -> builtins.list[Transfer]:
         """Oldest first."""
-        return [item.read() for item in self._items.values()]
+        return [item.read() for item in self._queue]
 
     def get(self, transfer_id: str) -> Transfer:
         """Raises `NotFound`."""
@@ -99,27 +105,27 @@ class Transfers:
     @property
     def live(self) -> builtins.list[Transfer]:
         """Those that wait or run."""
-        return [transfer for transfer in self.list() if not transfer.state.is_over]
+        return [item.read() for item in self._queue.live]
 
     # -- doing
 
     async def submit(self, request: Request) -> Transfer:
         """Queues it, and gives its transfer, or that of the same thing that is under way. When
-        this returns, it is remembered."""
-        item = self._same(request)
+        this returns, a download is remembered; everything else would not go on anyway."""
+        item = self._queue.same(request)
         if item is None:
             item = self._add(request, wanted=True)
             self._pump()
         else:
             item.wanted = True
-        await self._save()
+        await self._remember(item)
         return item.read()
 
     async def join(self, request: DownloadRequest, on_change: Callable[[Transfer], None]) -> None:
         """Returns when the download is done; raises what it fails with. It does not wait in the
         queue: a server waits for it. When the last who joined is cancelled, so is a download
         that nobody else asked for."""
-        item = self._same(request)
+        item = self._queue.same(request)
         if item is None:
             item = self._add(request, wanted=False)
         if item.transfer.state is TransferState.QUEUED:
@@ -156,15 +162,13 @@ class Transfers:
             return item.read()
         if item.transfer.state is TransferState.DONE:
             raise Conflict(f"This {item.transfer.kind} is done: there is nothing to repeat.")
-        if other := self._same(item.request):
+        if other := self._queue.same(item.request):
             return other.read()
         fresh = Item(item.request, again(item.transfer), wanted=True)
-        # It queues behind those that wait.
-        del self._items[transfer_id]
-        self._items[transfer_id] = fresh
+        self._queue.add(fresh)
         self._changed(fresh.transfer)
         self._pump()
-        await self._save()
+        await self._remember(fresh)
         return fresh.read()
 
     async def remove(self, transfer_id: str) -> None:
@@ -177,15 +181,10 @@ class Transfers:
     # -- inside
 
     def _item(self, transfer_id: str) -> Item:
-        if transfer_id not in self._items:
+        item = self._queue.get(transfer_id)
+        if item is None:
             raise NotFound(f"There is no transfer {transfer_id!r}.")
-        return self._items[transfer_id]
-
-    def _same(self, request: Request) -> Item | None:
-        for item in self._items.values():
-            if not item.is_over and item.request.same == request.same:
-                return item
-        return None
+        return item
 
     def _add(self, request: Request, *, wanted: bool) -> Item:
         transfer = Transfer(
@@ -196,20 +195,18 @@ class Transfers:
             place=request.place,
             created_at=time.time(),
         )
-        self._items[transfer.id] = item = Item(request, transfer, wanted=wanted)
+        item = Item(request, transfer, wanted=wanted)
+        self._queue.add(item)
         self._changed(transfer)
         return item
 
     def _pump(self) -> None:
         """Begins those whose turn it is."""
-        for downloads, most in ((True, DOWNLOADS_AT_ONCE), (False, ON_DISK_AT_ONCE)):
-            lane = [item for item in self._items.values() if item.is_download is downloads]
-            running = sum(item.transfer.state is TransferState.RUNNING for item in lane)
-            waiting = [item for item in lane if item.transfer.state is TransferState.QUEUED]
-            for item in waiting[: max(0, most - running)]:
-                self._begin(item)
+        while item := self._queue.next():
+            self._begin(item)
 
     def _begin(self, item: Item) -> None:
+        self._queue.begun(item)
         self._set(item, state=TransferState.RUNNING, started_at=time.time(), error=None)
         item.task = asyncio.create_task(self._run(item), name=f"transfer {item.transfer.id}")
         self._tasks.add(item.task)
@@ -237,12 +234,12 @@ class Transfers:
         else:
             model = outcome.model or item.transfer.model
             self._finish(item, TransferState.DONE, model=model, findings=outcome.findings)
-        await self._save()
+        await self._remember(item)
 
     async def _end(self, item: Item) -> None:
         if item.task is None:
             self._finish(item, TransferState.CANCELLED)
-            await self._save()
+            await self._remember(item)
             return
         _cancel(item)
         await item.over.wait()
@@ -254,14 +251,13 @@ class Transfers:
         self._set(item, state=state, ended_at=time.time(), rate_bytes_s=0.0, **changes)
         item.over.set()
         self._ended(item.transfer)
-        over = [other for other in self._items.values() if other.is_over]
-        for old in over[:-KEPT]:
-            self._forget(old.transfer.id)
+        for old in self._queue.ended(item):
+            self._forget(old)
         if not self._closing:
             self._pump()
 
     def _forget(self, transfer_id: str) -> None:
-        del self._items[transfer_id]
+        self._queue.remove(transfer_id)
         self._removed(transfer_id)
 
     def _set(self, item: Item, **changes: object) -> None:
@@ -276,19 +272,29 @@ class Transfers:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(TELL_EVERY_S)
-            for item in self._items.values():
-                if item.transfer.state is TransferState.RUNNING:
-                    now = item.read()
-                    if now != item.transfer:
-                        item.transfer = now
-                        self._show(item)
+            for item in self._queue.running:
+                now = item.read()
+                if now != item.transfer:
+                    item.transfer = now
+                    self._show(item)
+
+    async def _remember(self, item: Item) -> None:
+        """Of thousands of checks, each would write down all others."""
+        if item.is_download:
+            await self._save()
+        else:
+            self._unsaved = True
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_EVERY_S)
+            if self._unsaved:
+                await self._save()
 
     async def _save(self) -> None:
+        self._unsaved = False
         await self._file.write(
-            [
-                SavedTransfer(request=item.request, transfer=item.transfer)
-                for item in self._items.values()
-            ]
+            [SavedTransfer(request=item.request, transfer=item.transfer) for item in self._queue]
         )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from meshtui.cache.work import Work
 from meshtui.controller.gauge import Gauge, Reading
 from meshtui.controller.threads import Threads
 from meshtui.controller.transfer_item import Outcome
+from meshtui.controller.transfer_queue import KEPT
 from meshtui.controller.transfer_requests import (
     DownloadRequest,
     ExportRequest,
@@ -19,7 +21,7 @@ from meshtui.controller.transfer_requests import (
     Request,
     VerifyRequest,
 )
-from meshtui.controller.transfers import KEPT, Transfers
+from meshtui.controller.transfers import Transfers
 from meshtui.domain.errors import Conflict, NoRoom, NotFound, Unavailable
 from meshtui.domain.model_cache import ExportWishes, Transfer, TransferState
 from tests.support.waiting import eventually
@@ -200,6 +202,22 @@ async def test_downloads_go_on_with_the_next_controller_and_the_rest_has_failed(
         assert error is not None and error.code == "interrupted"
         assert (await queue.retry(stopped.id)).state is RUNNING
     await killed.close()
+
+
+async def test_thousands_cost_no_more_each_than_a_few(bench: Bench) -> None:
+    async def cost_s(group: int) -> float:
+        began_s = time.thread_time()
+        for number in range(500):
+            await bench.queue.submit(VerifyRequest(model=f"org/{group}-{number}"))
+        return time.thread_time() - began_s
+
+    costs_s = [await cost_s(group) for group in range(6)]
+    assert min(costs_s[3:]) < 3 * max(costs_s[:3])
+    for transfer in bench.queue.list():
+        bench.let(transfer.model or "")
+    await eventually(lambda: bench.states() == [DONE] * KEPT, "all to be over")
+    assert len(bench.ended) == 3000
+    await eventually(lambda: bench.file.read_bytes().count(b'"done"') == KEPT, "the state on disk")
 
 
 async def test_a_broken_file_of_transfers_starts_an_empty_queue(bench: Bench) -> None:
