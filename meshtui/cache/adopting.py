@@ -19,6 +19,7 @@ from meshtui.cache.linking import Linker
 from meshtui.cache.metadata import ModelMetadata, new_metadata
 from meshtui.cache.store import ModelStore, Stage, current_user, now_ms
 from meshtui.cache.work import Work
+from meshtui.domain.amounts import size_of
 from meshtui.domain.errors import Conflict, InvalidInput, NoRoom, NotFound
 from meshtui.domain.finding import Level
 from meshtui.domain.model_cache import HubCacheRepo
@@ -92,8 +93,7 @@ def _bring(
     free_bytes = shutil.disk_usage(store.root).free
     if allow_copy and to_copy and free_bytes < copied_bytes + _MARGIN_BYTES:
         raise NoRoom(
-            f"Copying takes {copied_bytes / 1e9:.1f} GB; the cache has {free_bytes / 1e9:.1f} GB "
-            "left.",
+            f"Copying takes {size_of(copied_bytes)}; the cache has {size_of(free_bytes)} left.",
             hint="Free some space, or prune the cache.",
         )
     unknown = [file for file in files if _sha256(file, found.tree) is None and file not in to_copy]

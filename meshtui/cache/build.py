@@ -19,6 +19,7 @@ from meshtui.cache.facts import EntryFacts, read_entry_facts
 from meshtui.cache.metadata import new_metadata
 from meshtui.cache.store import ModelStore, current_user, now_ms
 from meshtui.cache.work import Work
+from meshtui.domain.amounts import size_of
 from meshtui.domain.errors import Conflict, InvalidInput, NoRoom, NotFound
 from meshtui.domain.finding import Finding, Level
 from meshtui.domain.model_cache import BuildPlan, BuildWishes, WeightsFormat
@@ -59,8 +60,8 @@ def plan_build(source: Path, store: ModelStore, wishes: BuildWishes, work: Work)
             Finding(
                 rule="space",
                 level=Level.BLOCKER,
-                message=f"It takes {size_bytes / 1e9:.1f} GB; the cache has "
-                f"{free_bytes / 1e9:.1f} GB left.",
+                message=f"It takes {size_of(size_bytes)}; the cache has "
+                f"{size_of(free_bytes)} left.",
                 fix="Free some space, or prune the cache.",
             )
         )

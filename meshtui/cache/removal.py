@@ -24,6 +24,7 @@ def plan_delete(store: ModelStore, models: Iterable[str]) -> list[DeletePlan]:
     folders takes."""
     freed = FreedBytes()
     folders = dict.fromkeys(folder_called(model) for model in models)
+    _refuse_missing(store, *folders)
     return [_plan(store, folder, freed) for folder in folders]
 
 
@@ -32,22 +33,23 @@ def delete(store: ModelStore, model: str) -> None:
     model. Raises `NotFound`, and `Unavailable` where this user may not or the disk refuses it;
     the entry is whole then."""
     name = folder_called(model)
-    if refusal := _refusal(store, _folder(store, name)):
+    _refuse_missing(store, name)
+    if refusal := _refusal(store, store.root / name):
         raise Unavailable(f"{called(name)} cannot be deleted. {refusal}", hint=_HINT)
     store.delete_folder(name, called(name))
 
 
-def _folder(store: ModelStore, name: str) -> Path:
-    folder = store.root / name
-    if not os.path.lexists(folder):
+def _refuse_missing(store: ModelStore, *names: str) -> None:
+    missing = [called(name) for name in names if not os.path.lexists(store.root / name)]
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
         raise NotFound(
-            f"{called(name)} is not in the model cache.", hint=f"Looked in {store.root}."
+            f"{', '.join(missing)} {are} not in the model cache.", hint=f"Looked in {store.root}."
         )
-    return folder
 
 
 def _plan(store: ModelStore, name: str, freed: FreedBytes) -> DeletePlan:
-    folder = _folder(store, name)
+    folder = store.root / name
     return DeletePlan(
         model=called(name),
         size_bytes=tree_bytes(folder / MODEL),

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Iterable, Sequence
 
+from meshtui.domain.amounts import size_of
 from meshtui.domain.text import cells, one_line
 
 
@@ -29,14 +30,7 @@ def ago(at: float | None) -> str:
 
 def size(count_bytes: int | None) -> str:
     """Decimal units as disks and files are sold: `269 MB`, `5.9 GB`."""
-    if count_bytes is None:
-        return "–"
-    value = float(count_bytes)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"
+    return "–" if count_bytes is None else size_of(count_bytes)
 
 
 def percent(progress: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Sizes and spans of time as people type them."""
+"""Sizes and spans of time as people type and read them."""
 
 import re
 
@@ -11,6 +11,16 @@ _UNITS_BYTES = {
 }
 _UNITS_S = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+def size_of(count_bytes: int) -> str:
+    """Decimal units as disks and files are sold: `269 MB`, `5.9 GB`."""
+    value = float(count_bytes)
+    for unit in ("B", "kB", "MB"):
+        if round(value) < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
 
 
 def bytes_of(text: str) -> int:

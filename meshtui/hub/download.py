@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 
+from meshtui.domain.amounts import size_of
 from meshtui.domain.errors import InvalidInput, MeshtuiError, NoRoom
 from meshtui.domain.text import one_line
 from meshtui.hub.errors import ModelNotOnHub, disk_refuses, refusal
@@ -161,7 +162,7 @@ def _check_room(folder: Path, total_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < need:
         raise NoRoom(
-            f"The model takes {total_bytes / 1e9:.1f} GB; {folder.parent} has "
-            f"{free / 1e9:.1f} GB left.",
+            f"The model takes {size_of(total_bytes)} and {size_of(_DISK_MARGIN_BYTES)} are left "
+            f"free; there are {size_of(free)} in {one_line(str(folder.parent))}.",
             hint="Free some space, or move the model cache to another disk with MESHTUI_CACHE.",
         )

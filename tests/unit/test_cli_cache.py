@@ -17,12 +17,11 @@ from tests.controller_support import controller_process
 from tests.hub_server import Fault, HubServer, git_sha1
 from tests.support.hub_thread import hub_in_thread
 from tests.support.shelf import model_files, put_entry
-from tests.support.waiting import wait_until
 
 MESHTUI = str(Path(sys.executable).parent / "meshtui")
 MODEL = "acme/tiny"
 FILES = model_files(1_000_000)
-SLOW = 1_000_000
+SLOW = 20_000
 
 
 @pytest.fixture
@@ -103,7 +102,7 @@ def test_failures_end_in_words_and_a_documented_status(controller: None, hub: Hu
         (("download", "acme/nothing"), 4, "There is no model"),
         (("download", "acme/gated"), 1, "is gated"),
         (("download", MODEL, "--connection", "nowhere"), 4, "no connection"),
-        (("download", MODEL, "--include", "*.none"), 2, "No file is left"),
+        (("download", MODEL, "--include", "*.none"), 2, "is left to fetch"),
         (("show", "acme/nothing"), 4, "not in the model cache"),
         (("path", "acme/nothing"), 4, "not in the model cache"),
         (("delete", "acme/nothing", "--yes"), 4, "acme/nothing"),
@@ -119,6 +118,35 @@ def test_failures_end_in_words_and_a_documented_status(controller: None, hub: Hu
         done = cache(*words)
         assert (words, done.returncode) == (words, status), done.stderr
         assert said in done.stderr
+
+
+def test_a_bad_name_among_many_keeps_none_of_the_others(
+    controller: None, hub: HubServer, tmp_path: Path
+) -> None:
+    names = [f"acme/m{number}" for number in range(4)]
+    for name in names:
+        hub.add(name, FILES)
+    bad = "acme/nothing"
+    plans = cache("download", bad, *names, "--dry-run", "--json")
+    assert plans.returncode == 4 and [p["model"] for p in json.loads(plans.stdout)] == names
+    folder = str(tmp_path / "out")
+    for words, said in (
+        (("download", bad, *names), "There is no model"),
+        (("verify", bad, *names), "not in the model cache"),
+        (("export", bad, *names, "--to", folder), "not in the model cache"),
+        (("import", "nowhere.zip", folder, "--replace", "--yes"), "nowhere.zip"),
+    ):
+        done = cache(*words)
+        assert (words, done.returncode) == (words, 4), done.stderr
+        assert said in done.stderr
+        assert {line for line in done.stdout.splitlines() if line.endswith("done")} == {
+            f"{name}  done" for name in names
+        }
+        # What is to be said of all alike is said once.
+        assert done.stderr.count("Dataiku") == (words[0] == "export")
+    done = cache("delete", bad, *names, "acme/none", "--yes")
+    assert done.returncode == 4 and f"{bad}, acme/none are not in the model cache" in done.stderr
+    assert len(data("list")) == len(names)
 
 
 def test_a_model_goes_to_another_machine_and_runs_there_the_same(
@@ -191,14 +219,23 @@ def at_terminal(typed: str, *words: str) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(status), said.decode()
 
 
+def until_it_counts(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    said = ""
+    while line := process.stderr.readline():
+        said += line
+        if "%" in line:
+            return
+    raise AssertionError(f"it ended before: {said}")
+
+
 def test_ctrl_c_cancels_and_detach_leaves_it_going(controller: None, hub: HubServer) -> None:
+    # None of these downloads is waited for.
     hub.faults.append(Fault("/lfs/", times=3, bytes_per_s=SLOW))
     process = subprocess.Popen(
         [MESHTUI, "cache", "download", MODEL], stderr=subprocess.PIPE, text=True
     )
-    assert process.stderr is not None
-    while "%" not in process.stderr.readline():
-        pass
+    until_it_counts(process)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 130
     [transfer] = data("transfers")
@@ -210,13 +247,12 @@ def test_ctrl_c_cancels_and_detach_leaves_it_going(controller: None, hub: HubSer
     joined = subprocess.Popen(
         [MESHTUI, "cache", "download", MODEL], stderr=subprocess.PIPE, text=True
     )
-    assert joined.stderr is not None
-    while "%" not in joined.stderr.readline():
-        pass
+    until_it_counts(joined)
     joined.send_signal(signal.SIGINT)
     assert joined.wait(timeout=20) == 130
-    wait_until(lambda: data("transfers")[-1]["state"] == "done", "the detached download")
-    assert data("transfers", "--retry", transfer["id"])["state"] in ("queued", "running", "done")
+    assert data("transfers")[-1]["state"] == "running"
+    assert data("transfers", "--cancel", detached["id"])["state"] == "cancelled"
+    assert data("transfers", "--retry", transfer["id"])["state"] in ("queued", "running")
     answer("transfers", "--forget", detached["id"])
 
 

@@ -26,6 +26,7 @@ from meshtui.cache.metadata import MAX_BYTES
 from meshtui.cache.names import folder_name
 from meshtui.cache.store import CHECKSUMS, METADATA, MODEL, Entry, ModelStore
 from meshtui.cache.work import Cancelled, Work
+from meshtui.domain.amounts import size_of
 from meshtui.domain.errors import Conflict, InvalidInput, NoRoom
 from meshtui.domain.finding import Finding, Level
 from meshtui.domain.model_cache import ExportPlan, ExportWishes
@@ -233,8 +234,8 @@ def _findings(order: _Order) -> Iterator[Finding]:
     if free_bytes + there_bytes < size_bytes + _MARGIN_BYTES:
         yield blocker(
             "space",
-            f"It takes {size_bytes / 1e9:.1f} GB; there are {free_bytes / 1e9:.1f} GB left "
-            f"in {one_line(wishes.folder)}.",
+            f"It takes {size_of(size_bytes)}; there are {size_of(free_bytes)} left in "
+            f"{one_line(wishes.folder)}.",
             "Free some space, or export to another disk.",
         )
     if order.volume_bytes is not None:
@@ -242,8 +243,7 @@ def _findings(order: _Order) -> Iterator[Finding]:
     if wishes.container != "folder":
         yield warning(
             "container",
-            "Which containers Dataiku imports is not documented; this one has the layout that is, "
-            "and was not tried there.",
+            "Dataiku does not document which container it imports: not tried there.",
         )
 
 

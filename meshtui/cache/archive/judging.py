@@ -9,6 +9,7 @@ from meshtui.cache.archive.sums import Sums
 from meshtui.cache.facts import unsafe_files, weights_by_name
 from meshtui.cache.metadata import ModelMetadata
 from meshtui.cache.store import ModelStore
+from meshtui.domain.amounts import size_of
 from meshtui.domain.finding import Finding, Level
 from meshtui.domain.model_cache import WeightsFormat
 
@@ -87,7 +88,7 @@ def about_room(store: ModelStore, size_bytes: int) -> Iterator[Finding]:
     if free_bytes < size_bytes + _MARGIN_BYTES:
         yield blocker(
             "space",
-            f"It takes {size_bytes / 1e9:.1f} GB; the cache has {free_bytes / 1e9:.1f} GB left.",
+            f"It takes {size_of(size_bytes)}; the cache has {size_of(free_bytes)} left.",
             "Free some space, or prune the cache.",
         )
 

@@ -3,15 +3,15 @@
 import argparse
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from meshtui.cli import exit_codes
 from meshtui.cli.asking import confirm
-from meshtui.cli.cache.working import print_findings, work
+from meshtui.cli.cache.working import print_findings, tell, work
 from meshtui.cli.command import print_json
 from meshtui.cli.text import ago, size, table
 from meshtui.client import ControllerClient
-from meshtui.domain.errors import Conflict, NotFound
+from meshtui.domain.errors import Conflict, MeshtuiError, NotFound
 from meshtui.domain.finding import Level
 from meshtui.domain.model_cache import HubCacheRepo
 from meshtui.domain.model_ref import ModelRef
@@ -23,9 +23,15 @@ async def adopt(client: ControllerClient, arguments: argparse.Namespace) -> int:
     found = await client.hub_cache(arguments.source)
     if not arguments.models and not arguments.all:
         return _show(found, arguments)
-    chosen = _all_new(found) if arguments.all else _named(found, arguments.models)
+    refused: list[MeshtuiError] = []
+    if arguments.all:
+        chosen = _all_new(found)
+    else:
+        chosen, refused = _named(found, (str(ModelRef.parse(name)) for name in arguments.models))
     if arguments.dry_run:
-        return _show(chosen, arguments)
+        shown = _show(chosen, arguments)
+        said = tell(refused)
+        return shown or said
     lost = [repo.model for repo in chosen if repo.cached]
     if arguments.replace and lost:
         await confirm(f"Replace {', '.join(lost)} in the cache?", yes=arguments.yes)
@@ -33,26 +39,30 @@ async def adopt(client: ControllerClient, arguments: argparse.Namespace) -> int:
         functools.partial(client.adopt, repo.folder, arguments.replace, arguments.copy)
         for repo in chosen
     ]
-    return await work(client, arguments, starts)
+    return await work(client, arguments, starts, refused=refused)
 
 
 def _all_new(found: Sequence[HubCacheRepo]) -> list[HubCacheRepo]:
     return [repo for repo in found if not repo.cached and not _problem(repo)]
 
 
-def _named(found: Sequence[HubCacheRepo], names: Sequence[str]) -> list[HubCacheRepo]:
-    chosen = []
-    for name in dict.fromkeys(str(ModelRef.parse(name)) for name in names):
+def _named(
+    found: Sequence[HubCacheRepo], names: Iterable[str]
+) -> tuple[list[HubCacheRepo], list[MeshtuiError]]:
+    """Those that can be meant, and why the others cannot."""
+    chosen: list[HubCacheRepo] = []
+    refused: list[MeshtuiError] = []
+    for name in dict.fromkeys(names):
         same = [repo for repo in found if repo.model == name]
         if not same:
-            raise NotFound(
-                f"{name} is not in the Hugging Face cache.", hint="See: meshtui cache adopt"
-            )
-        if len(same) > 1:
+            missing = f"{name} is not in the Hugging Face cache."
+            refused.append(NotFound(missing, hint="See: meshtui cache adopt"))
+        elif len(same) > 1:
             commits = ", ".join(repo.commit[:10] for repo in same)
-            raise Conflict(f"{name} is there several times: {commits}.")
-        chosen += same
-    return chosen
+            refused.append(Conflict(f"{name} is there several times: {commits}."))
+        else:
+            chosen += same
+    return chosen, refused
 
 
 def _show(repos: Sequence[HubCacheRepo], arguments: argparse.Namespace) -> int:

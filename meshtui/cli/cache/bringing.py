@@ -11,34 +11,50 @@ import msgspec
 
 from meshtui.cli import exit_codes
 from meshtui.cli.asking import ask, can_ask, confirm
-from meshtui.cli.cache.working import print_findings, work
+from meshtui.cli.cache.working import each, print_findings, tell, work
 from meshtui.cli.command import print_json
 from meshtui.cli.text import size, table
 from meshtui.client import ControllerClient
-from meshtui.domain.errors import InvalidInput
+from meshtui.domain.errors import InvalidInput, MeshtuiError
 from meshtui.domain.finding import Finding, Level
 from meshtui.domain.model_cache import BuildPlan, BuildWishes, DownloadPlan, ImportPlan
 from meshtui.domain.model_ref import ModelRef
 
 
 async def download(client: ControllerClient, arguments: argparse.Namespace) -> int:
-    model = str(ModelRef.parse(arguments.model))
-    chosen: list[str] | None = None
+    models = list(dict.fromkeys(str(ModelRef.parse(model)) for model in arguments.models))
+    many = len(models) > 1
+    chosen: dict[str, list[str] | None] = dict.fromkeys(models)
+    refused: list[MeshtuiError] = []
     if arguments.include or arguments.exclude or arguments.dry_run:
-        plan = await client.plan_download(model, arguments.connection)
-        if arguments.include or arguments.exclude:
-            plan = _chosen(plan, arguments.include, arguments.exclude)
-            chosen = [file.path for file in plan.files if file.selected]
-            if not chosen:
-                raise InvalidInput("No file is left to fetch.", hint="Look with --dry-run.")
+        plans, refused = await each(_plan_download(client, model, arguments) for model in models)
         if arguments.dry_run:
-            return _show_download(plan, arguments)
-    if arguments.replace and any(e.model == model for e in await client.cache_entries()):
-        await confirm(f"Fetch {model} anew and replace what is in the cache?", yes=arguments.yes)
-    start = functools.partial(
-        client.download, model, arguments.connection, chosen, arguments.replace
-    )
-    return await work(client, arguments, [start], many=False)
+            shown = _show_downloads(plans, arguments, many=many)
+            said = tell(refused)
+            return shown or said
+        chosen = {plan.model: [file.path for file in plan.files if file.selected] for plan in plans}
+    if arguments.replace:
+        there = {entry.model for entry in await client.cache_entries()}
+        if lost := [model for model in chosen if model in there]:
+            names = ", ".join(lost)
+            await confirm(f"Fetch {names} anew and replace what is there?", yes=arguments.yes)
+    starts = [
+        functools.partial(client.download, model, arguments.connection, files, arguments.replace)
+        for model, files in chosen.items()
+    ]
+    return await work(client, arguments, starts, many=many, refused=refused)
+
+
+async def _plan_download(
+    client: ControllerClient, model: str, arguments: argparse.Namespace
+) -> DownloadPlan:
+    """With the files that are wished for. Raises `InvalidInput` where none is."""
+    plan = await client.plan_download(model, arguments.connection)
+    if arguments.include or arguments.exclude:
+        plan = _chosen(plan, arguments.include, arguments.exclude)
+        if not any(file.selected for file in plan.files):
+            raise InvalidInput(f"No file of {model} is left to fetch.", hint="Look with --dry-run.")
+    return plan
 
 
 def _chosen(plan: DownloadPlan, include: Sequence[str], exclude: Sequence[str]) -> DownloadPlan:
@@ -59,10 +75,17 @@ def _chosen(plan: DownloadPlan, include: Sequence[str], exclude: Sequence[str]) 
     return msgspec.structs.replace(plan, files=tuple(files))
 
 
+def _show_downloads(
+    plans: Sequence[DownloadPlan], arguments: argparse.Namespace, *, many: bool
+) -> int:
+    if arguments.json and (many or plans):
+        print_json(plans if many else plans[0])
+    statuses = [_show_download(plan, arguments) for plan in plans]
+    return next(filter(None, statuses), exit_codes.OK)
+
+
 def _show_download(plan: DownloadPlan, arguments: argparse.Namespace) -> int:
-    if arguments.json:
-        print_json(plan)
-    else:
+    if not arguments.json:
         rows = (
             ("fetch" if file.selected else "leave", size(file.size_bytes), file.path, file.reason)
             for file in plan.files
@@ -82,11 +105,15 @@ def _show_download(plan: DownloadPlan, arguments: argparse.Namespace) -> int:
 
 async def import_(client: ControllerClient, arguments: argparse.Namespace) -> int:
     sources = arguments.paths
+    refused: list[MeshtuiError] = []
     # A folder may hold many, and what is replaced has to be known before.
     if arguments.dry_run or arguments.replace or _any_folder(sources):
-        plans = [plan for path in arguments.paths for plan in await client.plan_import(path)]
+        found, refused = await each(client.plan_import(path) for path in arguments.paths)
+        plans = [plan for several in found for plan in several]
         if arguments.dry_run:
-            return _show_imports(plans, arguments)
+            shown = _show_imports(plans, arguments)
+            said = tell(refused)
+            return shown or said
         sources = [plan.source for plan in plans]
         lost = [str(plan.model) for plan in plans if plan.replaces]
         if arguments.replace and lost:
@@ -94,7 +121,7 @@ async def import_(client: ControllerClient, arguments: argparse.Namespace) -> in
     starts = [
         functools.partial(client.import_model, source, arguments.replace) for source in sources
     ]
-    return await work(client, arguments, starts)
+    return await work(client, arguments, starts, refused=refused)
 
 
 def _any_folder(paths: Sequence[str]) -> bool:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from meshtui.cli import exit_codes
 from meshtui.cli.asking import confirm
-from meshtui.cli.cache.working import print_findings, work
+from meshtui.cli.cache.working import each, print_findings_of, tell, work
 from meshtui.cli.command import print_json
 from meshtui.cli.text import size, table
 from meshtui.client import ControllerClient
 from meshtui.domain.amounts import bytes_of
-from meshtui.domain.finding import Level
+from meshtui.domain.finding import Finding, Level
 from meshtui.domain.model_cache import ExportPlan, ExportWishes
 from meshtui.domain.model_ref import ModelRef
 
@@ -27,19 +27,27 @@ async def export(client: ControllerClient, arguments: argparse.Namespace) -> int
         replace=arguments.replace,
     )
     models = list(dict.fromkeys(str(ModelRef.parse(model)) for model in arguments.models))
-    plans = [await client.plan_export(model, wishes) for model in models]
+    plans, refused = await each(client.plan_export(model, wishes) for model in models)
     if arguments.dry_run:
-        return _show(plans, arguments)
+        shown = _show(plans, arguments)
+        said = tell(refused)
+        return shown or said
     lost = _existing(plans)
     if arguments.replace and lost:
         await confirm(f"Overwrite {', '.join(lost)}?", yes=arguments.yes)
-    starts = [functools.partial(client.export, model, wishes) for model in models]
-    status = await work(client, arguments, starts)
+    starts = [functools.partial(client.export, plan.model, wishes) for plan in plans]
+    status = await work(client, arguments, starts, refused=refused)
+    print_findings_of([(plan.model, _known_before(plan)) for plan in plans])
     if status == exit_codes.OK and not arguments.detach:
         for plan in plans:
             for path in plan.paths:
                 print(path, file=sys.stderr)
     return status
+
+
+def _known_before(plan: ExportPlan) -> list[Finding]:
+    """What is worth knowing of the archives, and no reason for which one was not written."""
+    return [finding for finding in plan.findings if finding.level is not Level.BLOCKER]
 
 
 def _existing(plans: Sequence[ExportPlan]) -> list[str]:
@@ -58,8 +66,8 @@ def _show(plans: Sequence[ExportPlan], arguments: argparse.Namespace) -> int:
         )
         head = ("MODEL", "FILES", "SIZE", "FREE", "TO")
         print(table(head, rows, right=("FILES", "SIZE", "FREE")))
+    print_findings_of([(plan.model, plan.findings) for plan in plans])
     for plan in plans:
-        print_findings(plan.findings, plan.model)
         if any(finding.level is Level.BLOCKER for finding in plan.findings):
             status = status or exit_codes.FAILED
     return status

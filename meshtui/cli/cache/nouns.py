@@ -38,8 +38,8 @@ def _looking(noun: Noun) -> None:
 
 
 def _bringing(noun: Noun) -> None:
-    download = noun.verb("download", bringing.download, "fetch a model from the Hub")
-    download.add_argument("model", metavar="MODEL", help=_MODEL)
+    download = noun.verb("download", bringing.download, "fetch models from the Hub")
+    download.add_argument("models", nargs="+", metavar="MODEL", help=_MODEL)
     download.add_argument("--connection", help="whose access token and endpoint to use")
     for option, what in (
         ("--include", "fetch these files instead of the usual choice; may be repeated"),

@@ -5,7 +5,8 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 from meshtui.cli import exit_codes
 from meshtui.cli.command import complain, print_json
@@ -17,10 +18,13 @@ from meshtui.domain.finding import Finding, Level
 from meshtui.domain.model_cache import Transfer, TransferState
 from meshtui.domain.text import one_line
 
+T = TypeVar("T")
 Start = Callable[[], Awaitable[Transfer]]
 
 # The controller does fewer at once, and remembers only so many that are over.
 _LIVE_AT_ONCE = 8
+# Of more models, a warning that is the same for all names none.
+_NAMED = 3
 
 
 def add_options(parser: argparse.ArgumentParser, *, dry_run: str | None) -> None:
@@ -32,16 +36,34 @@ def add_options(parser: argparse.ArgumentParser, *, dry_run: str | None) -> None
         parser.add_argument("--dry-run", action="store_true", help=dry_run)
 
 
+async def each(calls: Iterable[Awaitable[T]]) -> tuple[list[T], list[MeshtuiError]]:
+    """What each of them gives, one after the other, and the errors of those that cannot: one bad
+    name among many keeps none of the others. Raises `Unavailable`, since nothing works then."""
+    found: list[T] = []
+    refused: list[MeshtuiError] = []
+    for call in calls:
+        try:
+            found.append(await call)
+        except Unavailable:
+            raise
+        except MeshtuiError as error:
+            refused.append(error)
+    return found, refused
+
+
 async def work(
     client: ControllerClient,
     arguments: argparse.Namespace,
     starts: Sequence[Start],
     *,
     many: bool = True,
+    refused: Sequence[MeshtuiError] = (),
 ) -> int:
     """Starts them all, follows them unless `--detach` was given, and prints what came of them
-    (`many` False: JSON is the transfer and no list). Ctrl-C cancels what was started here."""
+    (`many` False: JSON is the transfer and no list). `refused` is why some could not even be
+    asked for. Ctrl-C cancels what was started here."""
     run = _Run(client, starts)
+    run.refused += refused
     try:
         await (run.start_all() if arguments.detach else run.follow())
     except BaseException:
@@ -52,7 +74,7 @@ async def work(
     else:
         for transfer in run.ended:
             print(f"{transfer.model or transfer.place}  {transfer.state.value}")
-    return _tell(run.refused, run.ended, detached=arguments.detach)
+    return _tell_all(run.refused, run.ended, detached=arguments.detach)
 
 
 class _Run:
@@ -116,7 +138,11 @@ class _Run:
         self._is(transfer)
 
     def _is(self, transfer: Transfer) -> None:
-        if transfer.id not in self._live:
+        before = self._live.get(transfer.id)
+        if before is None:
+            return
+        if transfer.state is TransferState.QUEUED and before.state is TransferState.RUNNING:
+            # News from before the answer to its start.
             return
         self._live[transfer.id] = transfer
         self._narrator.transfer(transfer, of=self._count, done=len(self.ended))
@@ -133,22 +159,39 @@ class _Run:
             self.refused.append(Unavailable("A transfer was forgotten before its end was seen."))
 
 
-def _tell(refused: Sequence[MeshtuiError], ended: Sequence[Transfer], *, detached: bool) -> int:
+def _tell_all(refused: Sequence[MeshtuiError], ended: Sequence[Transfer], *, detached: bool) -> int:
     """Warnings and errors on stderr; the exit status is that of the first thing that failed."""
     status = exit_codes.OK
     errors = list(refused)
+    print_findings_of([(one.model or one.place or "", one.findings) for one in ended])
     for transfer in ended:
-        print_findings(transfer.findings, transfer.model or transfer.place or "")
         if transfer.error is not None:
             errors.append(error_from_info(transfer.error))
         elif transfer.state is not TransferState.DONE and not detached:
-            errors.append(MeshtuiError(f"The {transfer.kind.value} was cancelled."))
+            name = transfer.model or one_line(transfer.place or "")
+            errors.append(MeshtuiError(f"The {transfer.kind.value} of {name} was cancelled."))
         elif any(finding.level is Level.BLOCKER for finding in transfer.findings):
             status = status or exit_codes.FAILED
+    said = tell(errors)
+    return status or said
+
+
+def tell(errors: Sequence[MeshtuiError]) -> int:
+    """Says them on stderr; the exit status of the first, `OK` where there is none."""
     for error in errors:
         complain(error)
-        status = status or exit_codes.of(error)
-    return status
+    return exit_codes.of(errors[0]) if errors else exit_codes.OK
+
+
+def print_findings_of(found: Sequence[tuple[str, Sequence[Finding]]]) -> None:
+    """As `print_findings`, for many: what is said of several alike is said once."""
+    about: dict[Finding, list[str]] = {}
+    for name, findings in found:
+        for finding in findings:
+            about.setdefault(finding, []).append(name)
+    for finding, names in about.items():
+        many = len(names) > _NAMED and finding.level is not Level.BLOCKER
+        print_findings((finding,), f"{len(names)} models" if many else ", ".join(names))
 
 
 def print_findings(findings: Sequence[Finding], about: str) -> None:
