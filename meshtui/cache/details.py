@@ -46,6 +46,7 @@ def details(store: ModelStore, ref: ModelRef, index: CacheIndex | None = None) -
             CacheFile(path=one_line(path), size_bytes=size, sha256=sums.get(path))
             for path, size in list(files.items())[:_MOST_FILES]
         ),
+        more_files=max(0, len(files) - _MOST_FILES),
         card=card,
         architectures=facts.architectures,
         context_length=facts.context_length,

@@ -86,12 +86,14 @@ class CacheFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CacheDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """All of an entry. `card` is the model card's text without its front matter, shortened;
-    `frees_bytes` is what deleting it gives back (files with other hard links give nothing);
-    `verdict` says on what it would run here (`on vLLM 0.32.0 on A10 24GB`), or why it would not."""
+    """All of an entry. `files` are the first of very many; `more_files` is how many there are
+    besides. `card` is the model card's text without its front matter, shortened; `frees_bytes` is
+    what deleting it gives back (files with other hard links give nothing); `verdict` says on what
+    it would run here (`on vLLM 0.32.0 on A10 24GB`), or why it would not."""
 
     entry: CacheEntry
     files: tuple[CacheFile, ...] = ()
+    more_files: int = 0
     card: str = ""
     architectures: tuple[str, ...] = ()
     context_length: int | None = None

@@ -78,7 +78,7 @@ class EntryDetails(WorkScreen):
         lines = [*facts.details_lines(details, width)] if details else [self._said]
         self.query_one("#lines", Static).update(Content("\n").join(lines))
         files = self.query_one("#files", Table)
-        files.show(facts.file_rows(details.files if details else ()))
+        files.show(facts.file_rows(details) if details else ())
         files.refresh(layout=True)
         self.refresh_bindings()
 

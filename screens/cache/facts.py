@@ -6,7 +6,7 @@ from textwrap import wrap
 from textual.content import Content
 
 from meshtui.domain.finding import Finding, Level
-from meshtui.domain.model_cache import CacheDetails, CacheEntry, CacheFile, Transfer
+from meshtui.domain.model_cache import CacheDetails, CacheEntry, Transfer
 from meshtui.domain.text import one_line, sanitise
 
 from .. import words
@@ -29,8 +29,8 @@ FILE_COLUMNS = (
 )
 
 
-def file_rows(files: Iterable[CacheFile]) -> list[Row]:
-    return [
+def file_rows(details: CacheDetails) -> list[Row]:
+    rows = [
         Row(
             file.path,
             (
@@ -39,8 +39,12 @@ def file_rows(files: Iterable[CacheFile]) -> list[Row]:
                 (one_line(file.sha256 or "–"), "$muted"),
             ),
         )
-        for file in files
+        for file in details.files
     ]
+    if details.more_files:
+        more = f"… and {words.plural(details.more_files, 'more file')}"
+        rows.append(Row("", ((more, "$muted"), ("", ""), ("", ""))))
+    return rows
 
 
 def heading(row: EntryRow) -> Content:
@@ -98,12 +102,13 @@ def details_lines(details: CacheDetails, width: int) -> Iterator[Content]:
     entry = details.entry
     yield heading(EntryRow(entry.model, entry))
     yield Content("")
+    count = len(details.files) + details.more_files
     context = words.plural(details.context_length, "token") if details.context_length else ""
     pairs = [
         ("runs", details.verdict),
         ("architecture", ", ".join(details.architectures)),
         ("context", context),
-        ("size", f"{words.size(entry.size_bytes)} in {words.plural(len(details.files), 'file')}"),
+        ("size", f"{words.size(entry.size_bytes)} in {words.plural(count, 'file')}"),
         ("deleting", f"frees {words.size(details.frees_bytes)}"),
     ]
     yield from pair_lines(pairs, width)

@@ -54,6 +54,7 @@ COLUMNS = (
     Column("MODEL", 25, most=58, fit=fit_name),
     Column("TASK", 9, drop=4),
     Column("SIZE", 7, right=True),
+    Column("REVISION", 8, drop=7),
     Column("WEIGHTS", 9, drop=3, most=12),
     Column("LAST USED", 10, right=True, drop=1),
     Column("BY", 6, drop=6, most=8),
@@ -82,7 +83,7 @@ class EntryRow:
                 (self.name, "$strong"),
                 _DASH,
                 size,
-                *[_DASH] * 4,
+                *[_DASH] * 5,
                 (text, tone),
             )
         used = entry.last_used_at
@@ -91,6 +92,7 @@ class EntryRow:
             (self.name, "$strong"),
             _or_dash(words.task(entry.task) if entry.task else ""),
             (words.size(entry.size_bytes), ""),
+            _or_dash((entry.commit or "")[:_SHORT_HASH_CHARS], "$muted"),
             _or_dash(weights_text(entry.weights)),
             (age(used), "") if used else ("never", "$muted"),
             _or_dash(entry.last_used_by or "", "$muted"),

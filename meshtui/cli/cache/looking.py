@@ -120,6 +120,8 @@ async def show(client: ControllerClient, arguments: argparse.Namespace) -> int:
         print(f"{name:<13} {one_line(value, 4000)}")
     rows = ((file.path, size(file.size_bytes), file.sha256 or "–") for file in details.files)
     print(table(("FILE", "SIZE", "SHA-256"), rows, right=("SIZE",)))
+    if details.more_files:
+        print(f"… and {details.more_files:,} more files")
     for line in sanitise(details.card).strip().splitlines()[:_CARD_LINES]:
         print(f"  {line}")
     print_findings(details.findings, "")
