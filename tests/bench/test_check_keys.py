@@ -33,7 +33,7 @@ def to_the_picture(terminal: Terminal) -> None:
     terminal.type(MODELS[0])
     terminal.wait_for(MODELS[0])
     terminal.type("\r")
-    terminal.wait_for("runs on")
+    terminal.wait_for("█ weights")
     terminal.type("g")
     terminal.wait_for("22.06 GiB")
     # More often than there are lengths: the shortest is the end.

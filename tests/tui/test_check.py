@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from meshtui.screens.check import suggesting
 from meshtui.screens.check.compare_screen import CompareScreen
 from meshtui.screens.check.deploy import ConnectionPicker, Deploying
 from meshtui.screens.check.explain import Arithmetic, Explanation
@@ -114,7 +115,7 @@ async def test_presets_are_completed_by_their_names_and_their_labels() -> None:
         assert app.screen.query_one(ModelField).value == PHI.model
 
 
-async def test_the_hub_is_searched_when_the_typing_pauses() -> None:
+async def test_the_hub_is_searched_when_the_typing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     client = ScriptedClient()
     client.known_presets = [msgspec.structs.replace(PHI, model="ibm/granite-tiny")]
     asked, may_answer = asyncio.Event(), asyncio.Event()
@@ -127,12 +128,15 @@ async def test_the_hub_is_searched_when_the_typing_pauses() -> None:
     client.hub = hub
     async with opened(client) as (app, pilot):
         await open_check(app, pilot)
+        monkeypatch.setattr(suggesting, "_PAUSE_S", 3600)
         await press(pilot, "g", "r", "a")
         assert "searching the Hub…" in shown(app)
+        assert client.searches == []
+        monkeypatch.setattr(suggesting, "_PAUSE_S", 0)
+        await press(pilot, "n")
         await eventually(asked.is_set, "the search")
-        assert client.searches == ["gra"], "not for each letter"
-        await press(pilot, "n", "down")
-        await eventually(lambda: client.searches == ["gra", "gran"], "the next search")
+        assert client.searches == ["gran"], "not for each letter"
+        await press(pilot, "down")
         may_answer.set()
         await eventually(lambda: "Hub · 8.0 B · ↓ 5.2 M" in shown(app), "what it found")
         await settled(pilot)
