@@ -16,7 +16,7 @@ from meshtui.memory.weights_gemma3n import gemma3n
 from meshtui.memory.weights_gemma4 import gemma4
 from meshtui.memory.weights_modules import Blueprint
 from meshtui.memory.weights_recurrent import gated_delta, jamba, nemotron_h
-from meshtui.memory.weights_states import lfm2, mamba, mamba2, zamba2
+from meshtui.memory.weights_states import granite_hybrid, lfm2, mamba, mamba2, zamba2
 from meshtui.memory.weights_traits import TABLE, Traits, traits_of
 from meshtui.settings.shipped import toml_data
 
@@ -30,6 +30,7 @@ _RULES: dict[str, _Rule] = {
     "mamba2": mamba2,
     "zamba2": zamba2,
     "lfm2": lfm2,
+    "granite_hybrid": granite_hybrid,
     "whisper": lambda context, traits: whisper(context),
     "deepseek_v4": deepseek_v4,
     "nemotron_h": nemotron_h,

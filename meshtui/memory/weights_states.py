@@ -1,7 +1,7 @@
-"""Decoders of states: Mamba, Mamba 2, Zamba 2, and LFM2 with its short convolutions.
+"""Decoders of states: Mamba, Mamba 2, Zamba 2, Granite 4, and LFM2 with its short convolutions.
 
-Sources: mamba.py, mamba2.py, mamba_mixer.py, mamba_mixer2.py, zamba2.py, lfm2.py, lfm2_moe.py and
-short_conv.py of vLLM 0.32.
+Sources: mamba.py, mamba2.py, mamba_mixer.py, mamba_mixer2.py, zamba2.py, granitemoehybrid.py, lfm2.py,
+lfm2_moe.py and short_conv.py of vLLM 0.32.
 """
 
 import math
@@ -9,8 +9,8 @@ import math
 import msgspec
 
 from meshtui.memory.weights_context import WeightsContext
-from meshtui.memory.weights_decoder import composed
-from meshtui.memory.weights_ffn import expert_count, expert_width
+from meshtui.memory.weights_decoder import composed, feed_forward, plain_attention
+from meshtui.memory.weights_ffn import expert_count, expert_width, shared_width
 from meshtui.memory.weights_modules import Blueprint, Linear, Module, Plain
 from meshtui.memory.weights_rope import rope_tables
 from meshtui.memory.weights_traits import Traits
@@ -128,6 +128,36 @@ def zamba2(context: WeightsContext, traits: Traits) -> Blueprint:
         module for _ in range(min(text.positive("num_mem_blocks") or 1, 64)) for module in block()
     ]
     return msgspec.structs.replace(found, every=[*found.every, *shared])
+
+
+def granite_hybrid(context: WeightsContext, traits: Traits) -> Blueprint:
+    """Granite 4: Mamba 2, attention in some layers; experts or a plain part behind each."""
+    text = context.text
+    types = text.layer_types[: text.num_layers]
+    modules, view = _heads_of_state(
+        context,
+        inner=(text.positive("mamba_expand") or 2) * context.hidden,
+        heads=text.positive("mamba_n_heads") or 128,
+        groups=text.positive("mamba_n_groups") or 1,
+        state=text.positive("mamba_d_state") or 256,
+        kernel=text.positive("mamba_d_conv") or 4,
+        bias=text.get_bool("mamba_proj_bias"),
+    )
+
+    def mixer(layer: int) -> list[Module]:
+        attends = layer < len(types) and types[layer] == "full_attention"
+        return plain_attention(context, traits, layer) if attends else modules
+
+    def ffn(layer: int) -> list[Module]:
+        if expert_count(text):
+            return feed_forward(context, traits, layer)
+        return context.mlp("shared_mlp", shared_width(text) or 4 * context.hidden)
+
+    states = sum(kind != "full_attention" for kind in types)
+    buffers = [("buffers", view * context.element_bytes * states)]
+    if text.get_str("position_embedding_type") == "rope":
+        buffers += rope_tables(context)
+    return composed(context, traits, mixer=mixer, ffn=ffn, buffers=buffers)
 
 
 def lfm2(context: WeightsContext, traits: Traits) -> Blueprint:
