@@ -10,7 +10,7 @@ import pytest
 
 from meshtui.cache.store import ModelStore
 from meshtui.deploy.kubernetes.api import Cluster
-from meshtui.deploy.kubernetes.client import delete, deploy, scale
+from meshtui.deploy.kubernetes.client import Spec, delete, deploy, read_spec, scale
 from meshtui.deploy.kubernetes.delivery_start import ModelDelivery
 from meshtui.deploy.kubernetes.errors import ClusterError
 from meshtui.deploy.kubernetes.fleet import Fleet
@@ -53,6 +53,15 @@ class View:
         return found
 
 
+def meant(fleet: Fleet, name: str) -> Spec:
+    """What a server was meant to be."""
+    found = fleet.deployment(name)
+    assert found is not None
+    spec = read_spec(found)
+    assert spec is not None
+    return spec
+
+
 @asynccontextmanager
 async def fleet_of(cluster: Cluster, namespace: str, view: View) -> AsyncIterator[Fleet]:
     fleet = Fleet(cluster, namespace, changed=view.changed, troubled=view.troubles.append)
@@ -78,7 +87,7 @@ async def test_a_server_is_followed_from_its_making_to_its_end(
         await kubelet.running(pod)
         await kubelet.running(pod, ready=True)
         await eventually(lambda: Phase.READY in view.phases(name), "it is ready")
-        assert fleet.specs()[name].connection == "cloud"
+        assert meant(fleet, name).connection == "cloud"
         await scale(cluster, namespace, name, 0)
         await eventually(lambda: Phase.STOPPING in view.phases(name), "it ends")
         await kubelet.gone(pod)
@@ -94,7 +103,10 @@ async def test_a_new_controller_finds_the_servers_of_the_one_before(
     for model in ("org/a", "org/b"):
         await deploy(cluster, pod_server(namespace, model=model))
     async with fleet_of(cluster, namespace, View()) as fleet:
-        assert {spec.enabled.model for spec in fleet.specs().values()} == {"org/a", "org/b"}
+        assert {meant(fleet, name).enabled.model for name in fleet.observations} == {
+            "org/a",
+            "org/b",
+        }
         assert len(fleet.observations) == 2
 
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from meshtui.deploy.kubernetes.api import Cluster, Json
-from meshtui.deploy.kubernetes.client import Spec, read_spec
 from meshtui.deploy.kubernetes.errors import ClusterError
 from meshtui.deploy.kubernetes.objects import INSTANCE, MANAGED_SELECTOR
 from meshtui.deploy.kubernetes.phases import Observation, observe
@@ -72,11 +71,6 @@ class Fleet:
     def seen(self, name: str) -> Observation | None:
         """What is seen of one server; None where nothing of it is there."""
         return self._seen.get(name)
-
-    def specs(self) -> dict[str, Spec]:
-        """The servers that another meshtui, or ours before, made: what each was meant to be."""
-        found = {name: read_spec(one) for name, one in self._deployments.objects.items()}
-        return {name: spec for name, spec in found.items() if spec is not None}
 
     def deployment(self, name: str) -> Json | None:
         return self._deployments.objects.get(name)
