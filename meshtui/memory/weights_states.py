@@ -1,7 +1,7 @@
 """Decoders of states: Mamba, Mamba 2, Zamba 2, Granite 4, and LFM2 with its short convolutions.
 
-Sources: mamba.py, mamba2.py, mamba_mixer.py, mamba_mixer2.py, zamba2.py, granitemoehybrid.py, lfm2.py,
-lfm2_moe.py and short_conv.py of vLLM 0.32.
+Sources: mamba.py, mamba2.py, mamba_mixer.py, mamba_mixer2.py, zamba2.py, granitemoehybrid.py,
+lfm2.py, lfm2_moe.py and short_conv.py of vLLM 0.32.
 """
 
 import math
