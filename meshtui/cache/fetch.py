@@ -8,8 +8,8 @@ from pathlib import Path
 from meshtui.cache.metadata import new_metadata
 from meshtui.cache.names import folder_name
 from meshtui.cache.staging import PARTIAL, STAGING, short
-from meshtui.cache.store import Entry, ModelStore, current_user, now_ms
-from meshtui.domain.errors import InvalidInput
+from meshtui.cache.store import Entry, ModelStore, Stage, current_user, now_ms
+from meshtui.domain.errors import InvalidInput, MeshtuiError
 from meshtui.domain.finding import Finding, Level
 from meshtui.domain.model_cache import DownloadPlan, PlannedFile
 from meshtui.domain.model_ref import ModelRef
@@ -107,9 +107,13 @@ async def _fetch(
     model = await look_up(ref, reach)
     wanted = files_to_fetch(model, files)
     stage = await asyncio.to_thread(store.stage, ref, resume=True)
-    digests = await download(
-        model, wanted, stage.folder, reach=reach, on_progress=on_progress, retries=retries
-    )
+    try:
+        digests = await download(
+            model, wanted, stage.folder, reach=reach, on_progress=on_progress, retries=retries
+        )
+    except MeshtuiError:
+        await asyncio.to_thread(_forget_if_empty, store, stage)
+        raise
     metadata = new_metadata(
         ref,
         commit_hash=model.commit,
@@ -122,6 +126,12 @@ async def _fetch(
         downloaded_by=current_user(),
     )
     return await asyncio.to_thread(stage.commit, metadata, digests)
+
+
+def _forget_if_empty(store: ModelStore, stage: Stage) -> None:
+    """A download that was refused before its first byte is no half one."""
+    if not any(path.is_file() and path.stat().st_size for path in stage.folder.rglob("*/*")):
+        store.abandon(stage)
 
 
 def usable(store: ModelStore, ref: ModelRef) -> Entry | None:

@@ -197,6 +197,8 @@ async def test_a_refused_download_says_what_to_do(
     hub.add("acme/gated", FILES, gated=True)
     failed = await over(controller.client, await controller.client.download("acme/gated"))
     assert failed.error is not None and failed.error.code == "gated-model"
+    # Not a byte has come: there is nothing to go on from.
+    assert (await controller.client.cache_usage()).partials == 0
     assert (await controller.client.info()).busy == ()
 
 
