@@ -25,3 +25,17 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def naming(text: str) -> list[int]:
+    """Live processes with the text in their command line."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                words = (process / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if text.encode() in words and is_running(int(process.name)):
+                found.append(int(process.name))
+    return found

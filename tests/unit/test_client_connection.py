@@ -21,7 +21,7 @@ from meshtui.domain.generation import ChatMessage, ChatRequest, RunEnded, RunSta
 from meshtui.domain.server import Phase
 from meshtui.settings import paths
 from tests.controller_support import controller_process, enable, stop_everything
-from tests.support.processes import is_running, marked
+from tests.support.processes import is_running, marked, naming
 from tests.support.waiting import eventually
 
 SLOW = {"fake/slow": ("--tokens", "5000", "--rate", "100", "--text", "words")}
@@ -36,6 +36,9 @@ def ask(model: str) -> ChatRequest:
 def nothing_left_behind(own_folders: Path) -> Iterator[None]:
     yield
     asyncio.run(stop_everything())
+    # One that was started by a client that did not wait for it may not have listened yet.
+    for late in naming(str(paths.socket_path())):
+        os.kill(late, signal.SIGKILL)
 
 
 async def test_clients_that_start_at_once_find_one_controller() -> None:
