@@ -31,14 +31,14 @@ def scan(root: Path | None) -> list[HubCacheRepo]:
     there), by name. What keeps one from being adopted is a blocker among its findings. Raises
     `NotFound`, or `Unavailable` where the root cannot be read. Blocks."""
     place = root or hub_cache_folder()
-    if not place.is_dir():
-        if root is None:
-            return []
-        raise NotFound(
-            f"There is no folder {one_line(str(place), 300)}.",
-            hint="Name the folder that holds models--org--name.",
-        )
     with explained("The Hugging Face cache cannot be read", place):
+        if not place.is_dir():
+            if root is None:
+                return []
+            raise NotFound(
+                f"There is no folder {one_line(str(place), 300)}.",
+                hint="Name the folder that holds models--org--name.",
+            )
         found = [_repo(one) for one in HubRepos(place).all()]
     return sorted(found, key=lambda repo: (repo.model.lower(), repo.commit))
 

@@ -18,7 +18,7 @@ from meshtui.cache.hub_repo import hub_cache_folder
 from meshtui.cache.store import CHECKSUMS, ModelStore
 from meshtui.cache.verify import verify
 from meshtui.cache.work import Work
-from meshtui.domain.errors import Conflict, InvalidInput, MeshtuiError, NotFound
+from meshtui.domain.errors import Conflict, InvalidInput, MeshtuiError, NotFound, Unavailable
 from meshtui.domain.finding import Level
 from meshtui.domain.model_cache import HubCacheRepo
 from meshtui.domain.model_ref import ModelRef
@@ -133,6 +133,13 @@ def test_each_snapshot_has_the_name_that_a_person_would_give_it(root: Path) -> N
         "c": (f"{MODEL}@refs/pr/7", ("refs/pr/7",)),
         "d": (f"{MODEL}@{'d' * 40}", ()),
     }
+
+
+def test_a_folder_that_cannot_be_looked_at_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="cannot be read: File name too long"):
+        scan(tmp_path / ("x" * 300))
+    with pytest.raises(NotFound, match="There is no folder"):
+        scan(tmp_path / "none")
 
 
 def test_files_without_links_are_adopted_too(store: ModelStore, root: Path) -> None:
