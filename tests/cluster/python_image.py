@@ -74,7 +74,10 @@ def _interpreter() -> Path:
 def _libraries(binaries: list[Path]) -> set[str]:
     """Shared libraries that programs load, by the paths under which they look for them."""
     done = subprocess.run(["ldd", *map(str, binaries)], capture_output=True, text=True)
-    return set(_LIBRARY.findall(done.stdout))
+    found = set(_LIBRARY.findall(done.stdout))
+    # The C library loads it by itself when a thread ends early.
+    beside = (str(Path(one).with_name("libgcc_s.so.1")) for one in found if "/libc.so." in one)
+    return found | {one for one in beside if Path(one).exists()}
 
 
 def _closure(name: str) -> set[str]:
