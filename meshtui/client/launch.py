@@ -1,8 +1,11 @@
 """Starts the controller as a process of its own, and sees it end."""
 
 import asyncio
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from meshtui.controller.lock import ControllerLock
 from meshtui.domain.errors import Unavailable
@@ -33,30 +36,43 @@ async def start_controller(socket: Path) -> Path:
             hint="Look at the permissions of its folder, or set XDG_STATE_HOME to another one.",
         ) from error
     with errors:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "meshtui.controller",
-            "--detach",
-            "--socket",
-            str(socket),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-            cwd="/",
+        said = await _said_by(
+            (sys.executable, "-m", "meshtui.controller", "--detach", "--socket", str(socket)),
+            errors,
         )
-    assert process.stdout is not None
-    # The first process ends at once, and its child goes on with the pipe.
-    try:
-        said = (await process.stdout.readline()).decode(errors="replace")
-    finally:
-        await process.wait()
     word, _, where = said.rstrip("\n").partition(" ")
     if word in ("ready", "running") and where:
         return Path(where)
     why = where if word == "failed" else await asyncio.to_thread(_last_words, log, start)
     raise Unavailable(f"The controller could not be started: {why}", hint=f"Its log: {log}")
+
+
+async def _said_by(command: Sequence[str], errors: BinaryIO) -> str:
+    """The first line of its output. The process that is started ends at once, and its child goes
+    on with the pipe: it is ours to close, also where nobody waits for that line any more."""
+    readable, writable = os.pipe()
+    reader = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(readable, "rb", buffering=0)
+    )
+    try:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writable,
+                stderr=errors,
+                start_new_session=True,
+                cwd="/",
+            )
+        finally:
+            os.close(writable)
+        try:
+            return (await reader.readline()).decode(errors="replace")
+        finally:
+            await process.wait()
+    finally:
+        pipe.close()
 
 
 def told_socket() -> Path | None:
