@@ -126,7 +126,7 @@ async def namespace(cluster: Cluster) -> AsyncIterator[str]:
     body: Json = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     await cluster.create("/api/v1/namespaces", body)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(180):  # controllers find a restarted API server late
             while not (await cluster.get(f"/api/v1/namespaces/{name}/serviceaccounts"))["items"]:
                 await asyncio.sleep(0.05)
         yield name

@@ -58,7 +58,7 @@ class Placed:
         """What is seen as soon as the condition holds of it."""
         seen = await self.look()
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while not holds(seen):
                     await asyncio.sleep(0.05)
                     seen = await self.look()

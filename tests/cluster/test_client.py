@@ -41,7 +41,7 @@ async def test_a_server_is_made_once_and_deleted_without_a_trace(
     assert kept["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
     await delete(cluster, namespace, server.name)
     await delete(cluster, namespace, server.name)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while await left(cluster, namespace):
             await asyncio.sleep(0.05)
     claims = await cluster.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims")

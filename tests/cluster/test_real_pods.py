@@ -116,7 +116,7 @@ async def test_a_pod_that_goes_away_ends_its_streams(
     tunnel = await Tunnel.open(cluster, namespace, pod, 8000)
     try:
         async with (
-            asyncio.timeout(30),
+            asyncio.timeout(120),
             aiohttp.ClientSession() as session,
             session.get(f"{tunnel.base_url}/stream?count=2000") as answer,
         ):

@@ -8,7 +8,10 @@ from meshtui.deploy.kubernetes.errors import ClusterError
 
 
 async def until(
-    cluster: Cluster, path: str, condition: Callable[[Json | None], object], timeout_s: float = 30.0
+    cluster: Cluster,
+    path: str,
+    condition: Callable[[Json | None], object],
+    timeout_s: float = 120.0,
 ) -> Json:
     """The object (None: there is none) as soon as the condition holds of it."""
     found: Json | None = None
