@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -158,13 +158,13 @@ class Runs:
             for notice in stream.notices:
                 inbox.put(RunNotice(notice))
             told_s = time.monotonic()
+            thinking = Thinking()
             async for chunk in stream:
                 usage = chunk.get("usage")
                 if usage:
                     recorder.usage = _usage(usage)
                 for choice in chunk.get("choices") or ():
-                    text = (choice.get("delta") or {}).get("content")
-                    if text:
+                    for text in thinking.pieces(choice.get("delta") or {}):
                         recorder.text(text)
                         inbox.put(RunText(text))
                     recorder.finish_reason = choice.get("finish_reason") or recorder.finish_reason
@@ -173,6 +173,28 @@ class Runs:
                     inbox.put(RunUsage(_usage(usage)))
         if recorder.usage is not None:
             inbox.put(RunUsage(recorder.usage))
+
+
+class Thinking:
+    """Puts what an engine tells apart back in its order: a model's thoughts between the marks
+    that most models themselves put there, then its answer. Older releases of vLLM call the field
+    for thoughts `reasoning_content`."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+
+    def pieces(self, delta: Mapping[str, Any]) -> Iterator[str]:
+        thought = delta.get("reasoning") or delta.get("reasoning_content")
+        if thought:
+            if not self._is_open:
+                self._is_open = True
+                yield "<think>\n"
+            yield thought
+        if text := delta.get("content"):
+            if self._is_open:
+                self._is_open = False
+                yield "\n</think>\n\n"
+            yield text
 
 
 def target_of(ready: ReadyServer) -> Target:

@@ -12,6 +12,9 @@ from meshtui.domain.text import one_line
 _SHARED = ("max_tokens", "tensor_parallel_size", "quantization")
 _SHOWN = (*_SHARED, "trust_remote_code", "extra_engine_args")
 _CACHE_OPTION, _LENGTH_OPTION = "--kv-cache-dtype", "--max-model-len"
+_TOOLS_OPTION, _REASONING_OPTION = "--tool-call-parser", "--reasoning-parser"
+# Without it vLLM parses no tool call that was not forced.
+_AUTO_TOOLS = "--enable-auto-tool-choice"
 
 
 def filled(wishes: CheckWishes, proposal: Proposal | None) -> CheckWishes:
@@ -37,10 +40,25 @@ def as_checked(model: EnabledModel, report: CheckReport, wishes: CheckWishes) ->
         arguments = _without(arguments, _LENGTH_OPTION)
     if wanted.kv_cache_dtype is not None:
         arguments = (*_without(arguments, _CACHE_OPTION), _CACHE_OPTION, wanted.kv_cache_dtype)
+    arguments += _parsers(arguments, report.proposal)
     trusts = wishes.trust_remote_code or model.trust_remote_code
     return msgspec.structs.replace(
         model, **changes, extra_engine_args=arguments, trust_remote_code=trusts
     )
+
+
+def _parsers(arguments: tuple[str, ...], proposal: Proposal | None) -> tuple[str, ...]:
+    """What reads the family's tool calls and reasoning, unless others are set already."""
+    options = {argument.partition("=")[0] for argument in arguments}
+    found: tuple[str, ...] = ()
+    if proposal is None:
+        return found
+    if proposal.tool_call_parser and _TOOLS_OPTION not in options:
+        auto = () if _AUTO_TOOLS in options else (_AUTO_TOOLS,)
+        found += (*auto, _TOOLS_OPTION, proposal.tool_call_parser)
+    if proposal.reasoning_parser and _REASONING_OPTION not in options:
+        found += (_REASONING_OPTION, proposal.reasoning_parser)
+    return found
 
 
 def _without(arguments: tuple[str, ...], option: str) -> tuple[str, ...]:

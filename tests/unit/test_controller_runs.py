@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from meshtui.client import ControllerClient
+from meshtui.controller.runs import Thinking
 from meshtui.domain.controller import Overview, RunRecorded, ServerChanged
 from meshtui.domain.errors import Conflict, InvalidInput, MeshtuiError, NotFound
 from meshtui.domain.generation import (
@@ -344,3 +345,17 @@ async def test_the_log_of_a_runtime_that_vanishes_ends_well() -> None:
             assert await anext(lines) == "Resolved 2 packages"
             del runtimes._all["cpu"]
             assert [line async for line in lines] == ["Installed 2 packages"]
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_thoughts_that_the_engine_tells_apart_stand_where_the_model_put_them(field: str) -> None:
+    thinking = Thinking()
+    deltas: list[dict[str, object]] = [
+        {"role": "assistant", "content": ""},
+        {field: "France"},
+        {field: "...", "content": None},
+        {field: None, "content": "Par"},
+        {"content": "is"},
+    ]
+    text = "".join(piece for delta in deltas for piece in thinking.pieces(delta))
+    assert text == "<think>\nFrance...\n</think>\n\nParis"
