@@ -334,6 +334,9 @@ class HubServer:
         answer = web.StreamResponse(status=status, headers=headers)
         answer.content_length = len(data) - start
         await answer.prepare(request)
+        if request.method == "HEAD":
+            # Its bytes would be taken for the start of the next answer.
+            return answer
         for at in range(start, len(data), _BLOCK_BYTES):
             block = data[at : at + _BLOCK_BYTES]
             if fault and fault.drop_after is not None:
