@@ -14,11 +14,13 @@ from .frame import WorkScreen, key_name
 
 @dataclass(frozen=True)
 class Action:
-    """`action` is to be run on `node`; `key` is empty where only the palette has it."""
+    """`action` is to be run on `node`; `key` is empty where only the palette has it. `name` is the
+    word beside the key in the footer."""
 
     node: DOMNode
     action: str
     title: str
+    name: str
     key: str
     possible: bool
 
@@ -47,6 +49,7 @@ def _of(node: DOMNode, bindings: object) -> Iterator[Action]:
                 node,
                 binding.action,
                 binding.tooltip or binding.description,
+                binding.description,
                 " ".join(key_name(key) for key in binding.key.split(",")),
                 bool(node.check_action(name, parameters)),
             )
@@ -62,6 +65,7 @@ def _distinct(actions: Iterator[Action]) -> list[Action]:
             action.node,
             action.action,
             before.title if before else action.title,
+            before.name if before else action.name,
             keys,
             action.possible,
         )

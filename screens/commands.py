@@ -11,7 +11,8 @@ from meshtui.domain.text import one_line
 from . import actions
 from .frame import workstation
 
-Command = tuple[str, str, Callable[[], object]]
+# What it does, the word for it in the footer, its key, and the doing.
+Command = tuple[str, str, str, Callable[[], object]]
 
 _IMPOSSIBLE = " (not now)"
 
@@ -28,26 +29,25 @@ class Actions(Provider):
                 continue
             if action.possible:
                 run = partial(self.app.run_action, action.action, action.node)
-                found.append((action.title, action.key, run))
+                found.append((action.title, action.name, action.key, run))
             else:
-                later.append(
-                    (action.title + _IMPOSSIBLE, action.key, partial(self._not_now, action))
-                )
+                not_now = partial(self._not_now, action)
+                later.append((action.title + _IMPOSSIBLE, action.name, action.key, not_now))
         app = workstation(self.screen)
         for option in app.state.models:
             choose = partial(app.action_prompt, option.connection, option.enabled.model)
             name = f"Model: {one_line(option.label)} on {one_line(option.connection)}"
-            found.append((name, "", choose))
+            found.append((name, "", "", choose))
         for name in sorted(self.app.available_themes, key=lambda n: (n[:7] != "meshtui", n)):
             run = partial(self.app.run_action, f"theme('{name}')", self.app)
-            found.append((f"Theme: {name}", "", run))
+            found.append((f"Theme: {name}", "", "", run))
         return found + later
 
     def _not_now(self, action: actions.Action) -> None:
         workstation(self.screen).say(f"“{action.title}” is not possible just now.", "warning")
 
     async def discover(self) -> Hits:
-        for title, key, run in self._commands():
+        for title, _name, key, run in self._commands():
             many = title.startswith(("Model: ", "Theme: "))
             if not many or title.startswith("Theme: meshtui"):
                 shown = Content(title)
@@ -57,8 +57,8 @@ class Actions(Provider):
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
-        for title, key, run in self._commands():
-            if (score := matcher.match(title)) > 0:
+        for title, name, key, run in self._commands():
+            if (score := max(matcher.match(title), matcher.match(name))) > 0:
                 yield Hit(score, _line(matcher.highlight(title), key), run, text=title)
 
 

@@ -46,6 +46,16 @@ async def test_problems_can_be_listed_while_typing() -> None:
         assert app.focused is app.screen.query_one("#user")
 
 
+async def test_the_palette_finds_an_action_by_the_word_in_the_footer_too() -> None:
+    client = ScriptedClient()
+    async with opened(client, size=(120, 40)) as (app, pilot):
+        await pilot.press("f4")
+        await settled(pilot)
+        found = [hit async for hit in Actions(app.screen).search("prune")]
+        best = max(found, key=lambda hit: hit.score)
+        assert best.text is not None and best.text.startswith("Make room")
+
+
 async def test_the_palette_has_every_action_and_says_what_is_not_possible_now() -> None:
     client = ScriptedClient()
     async with opened(client, size=(120, 40)) as (app, pilot):
