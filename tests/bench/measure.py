@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-ATTEMPTS = 8
+ATTEMPTS = 12
 # What was measured last under each title, for the summary at the end of the run.
 TABLES: dict[str, str] = {}
 
