@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from meshtui.deploy.kubernetes.api import Cluster, Json
 from meshtui.deploy.kubernetes.conversation import SCRIPT_VARIABLE
 from meshtui.deploy.kubernetes.delivery_job import JobWatch, SeenJob
+from meshtui.deploy.kubernetes.errors import ClusterError
 from meshtui.deploy.kubernetes.objects import (
     MODEL,
     labels,
@@ -65,7 +66,7 @@ async def loading_pod(
 
 async def _end(cluster: Cluster, path: str) -> None:
     # It ends by itself, too: what was done counts.
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(ClusterError):
         await cluster.delete(path, propagationPolicy="Background")
 
 
